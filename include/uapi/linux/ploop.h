@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
+/*
+ * ploop ioctl ABI.
+ *
+ * The numbers, sizes and meanings below are those of the OpenVZ driver, so
+ * that its userspace runs unmodified; only the /dev/ploop-control part is new.
+ */
+#ifndef _UAPI_LINUX_PLOOP_H
+#define _UAPI_LINUX_PLOOP_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+/**
+ * DOC: ploop control interface
+ *
+ * Every command is issued on a device node (the whole disk or one of its
+ * partitions) and needs CAP_SYS_ADMIN in the initial namespace, else EPERM.
+ * An unknown command answers EINVAL, never ENOTTY: old clients test for it.
+ * The direction bits of the old numbers are not always true; dispatch is on
+ * the whole 32-bit number.
+ *
+ * Units: a sector is 512 bytes. A cluster is 1 << cluster_log sectors.
+ */
+
+/** PLOOP_MAJOR: block major of all ploop devices */
+#define PLOOP_MAJOR		182
+/** PLOOP_MINOR_SHIFT: minor = index << PLOOP_MINOR_SHIFT */
+#define PLOOP_MINOR_SHIFT	4
+/** PLOOP_MAX_LEVELS: deltas a device may stack; levels are 0..127 */
+#define PLOOP_MAX_LEVELS	128
+/** PLOOP_COOKIE_SIZE: bytes of the cookie, with its terminating NUL */
+#define PLOOP_COOKIE_SIZE	64
+/** PLOOP_CLUSTER_LOG_MIN: 64 sectors, 32 KiB */
+#define PLOOP_CLUSTER_LOG_MIN	6
+/** PLOOP_CLUSTER_LOG_MAX: 131072 sectors, 64 MiB */
+#define PLOOP_CLUSTER_LOG_MAX	17
+/** PLOOP_CLUSTER_LOG_DEFAULT: 2048 sectors, 1 MiB */
+#define PLOOP_CLUSTER_LOG_DEFAULT 11
+
+/**
+ * enum ploop_format_id - image formats, ploop_ctl.format
+ * @PLOOP_FMT_RAW: plain file, only as level 0
+ * @PLOOP_FMT_PLOOP1: file with header and index, see ploop1_image.h
+ */
+enum ploop_format_id {
+	PLOOP_FMT_RAW		= 1,
+	PLOOP_FMT_PLOOP1	= 2,
+};
+
+/**
+ * enum ploop_io_id - I/O engines, ploop_ctl_chunk.type
+ * @PLOOP_IO_AUTO: the driver chooses
+ * @PLOOP_IO_DIRECT: direct I/O on a file of a local filesystem
+ * @PLOOP_IO_NFS: not supported here
+ * @PLOOP_IO_RESERVED: not supported here
+ * @PLOOP_IO_KAIO: not supported here
+ */
+enum ploop_io_id {
+	PLOOP_IO_AUTO		= 0,
+	PLOOP_IO_DIRECT		= 1,
+	PLOOP_IO_NFS		= 2,
+	PLOOP_IO_RESERVED	= 3,
+	PLOOP_IO_KAIO		= 4,
+};
+
+/** PLOOP_CTLF_RDONLY: attach the delta read-only; needs a non-writable fd */
+#define PLOOP_CTLF_RDONLY	0x00000001u
+/** PLOOP_CTLF_COOKIE: a cookie of PLOOP_COOKIE_SIZE bytes follows the chunk */
+#define PLOOP_CTLF_COOKIE	0x00000004u
+/** PLOOP_CTLF_CLUBLKS: GROW: ploop_ctl.size counts clusters, not sectors */
+#define PLOOP_CTLF_CLUBLKS	0x00000008u
+/** PLOOP_CTLF_FS_SYNC: SNAPSHOT: freeze the filesystem on the device */
+#define PLOOP_CTLF_FS_SYNC	0x10000000u
+
+/**
+ * enum ploop_maintenance - maintenance state of a device
+ * @PLOOP_MNTN_OFF: none
+ * @PLOOP_MNTN_BALLOON: a balloon file is being inflated
+ * @PLOOP_MNTN_FBLOADED: the list of free blocks is loaded
+ * @PLOOP_MNTN_SNAPSHOT: a snapshot freezes the filesystem
+ * @PLOOP_MNTN_TRACK: writes are tracked for a live copy
+ * @PLOOP_MNTN_DISCARD: discards are collected
+ * @PLOOP_MNTN_MERGE: the top delta is merged into the next
+ * @PLOOP_MNTN_GROW: the device grows
+ * @PLOOP_MNTN_RELOC: clusters are relocated
+ */
+enum ploop_maintenance {
+	PLOOP_MNTN_OFF		= 0,
+	PLOOP_MNTN_BALLOON	= 1,
+	PLOOP_MNTN_FBLOADED	= 2,
+	PLOOP_MNTN_SNAPSHOT	= 3,
+	PLOOP_MNTN_TRACK	= 4,
+	PLOOP_MNTN_DISCARD	= 5,
+	PLOOP_MNTN_MERGE	= 257,
+	PLOOP_MNTN_GROW		= 258,
+	PLOOP_MNTN_RELOC	= 259,
+};
+
+/**
+ * enum ploop_event - value read from sysfs pstate/event
+ * @PLOOP_EVENT_ABORTED: an index write failed; writes answer EIO
+ * @PLOOP_EVENT_STOPPED: the device does not run
+ * @PLOOP_EVENT_ENOSPC: the host has no space; writers wait
+ */
+enum ploop_event {
+	PLOOP_EVENT_ABORTED	= 1,
+	PLOOP_EVENT_STOPPED	= 2,
+	PLOOP_EVENT_ENOSPC	= 3,
+};
+
+/**
+ * struct ploop_ctl - argument of ADD_DELTA, SNAPSHOT, REPLACE_DELTA and GROW
+ * @format: enum ploop_format_id
+ * @flags: PLOOP_CTLF_*
+ * @cluster_log: log2 of the cluster size in sectors,
+ *               PLOOP_CLUSTER_LOG_MIN..PLOOP_CLUSTER_LOG_MAX
+ * @size: GROW only: new size in sectors, or in clusters with CLUBLKS
+ * @chunks: number of struct ploop_ctl_chunk that follow; 1 (GROW: 0)
+ * @level: REPLACE_DELTA only: the level to replace
+ * @mbz1: zero
+ * @mbz2: zero
+ */
+struct ploop_ctl {
+	__u32 format;
+	__u32 flags;
+	__u32 cluster_log;
+	__u32 size;
+	__u16 chunks;
+	__u8  level;
+	__u8  mbz1;
+	__u32 mbz2;
+} __attribute__((aligned(8)));
+
+/**
+ * struct ploop_ctl_chunk - the file of a delta
+ * @fd: open file; writable unless PLOOP_CTLF_RDONLY, not writable with it
+ * @type: enum ploop_io_id
+ * @flags: zero
+ * @offset: zero
+ * @start: zero
+ * @len: zero
+ */
+struct ploop_ctl_chunk {
+	__s32 fd;
+	__u32 type;
+	__u32 flags;
+	__u32 offset;
+	__u64 start;
+	__u64 len;
+} __attribute__((aligned(8)));
+
+/**
+ * struct ploop_ctl_delta - what a client passes to ADD_DELTA and SNAPSHOT
+ * @ctl: the delta
+ * @chunk: its file
+ * @cookie: NUL-terminated name of the device for its user; read only with
+ *          PLOOP_CTLF_COOKIE, and only for the first delta
+ */
+struct ploop_ctl_delta {
+	struct ploop_ctl ctl;
+	struct ploop_ctl_chunk chunk;
+	char cookie[PLOOP_COOKIE_SIZE];
+} __attribute__((aligned(8)));
+
+/**
+ * struct ploop_getdevice_ctl - result of GETDEVICE
+ * @minor: out: first minor of a device without deltas
+ * @mbz: zero
+ */
+struct ploop_getdevice_ctl {
+	__u32 minor;
+	__u32 mbz;
+} __attribute__((aligned(8)));
+
+/** PLOOP_IOC_ADD_DELTA: struct ploop_ctl_delta; new top level of a stopped device */
+#define PLOOP_IOC_ADD_DELTA	_IOW('P', 0, struct ploop_ctl)
+/** PLOOP_IOC_CLEAR: detach all deltas of a stopped device */
+#define PLOOP_IOC_CLEAR		_IO('P', 1)
+/** PLOOP_IOC_STOP: stop the device; the caller must be its only opener */
+#define PLOOP_IOC_STOP		_IO('P', 2)
+/** PLOOP_IOC_START: run the device */
+#define PLOOP_IOC_START		_IO('P', 3)
+/** PLOOP_IOC_SYNC: make data, index and header durable */
+#define PLOOP_IOC_SYNC		_IO('P', 11)
+/** PLOOP_IOC_GETDEVICE: find a free device; racy, see PLOOP_CTL_GET */
+#define PLOOP_IOC_GETDEVICE	_IOW('P', 22, struct ploop_getdevice_ctl)
+/** PLOOP_IOC_MAX_DELTA_SIZE: __u64 sectors; limit of the top delta's file */
+#define PLOOP_IOC_MAX_DELTA_SIZE _IOW('P', 28, __u64)
+
+/** PLOOP_CONTROL_VERSION: version of struct ploop_control_device */
+#define PLOOP_CONTROL_VERSION	1
+/** PLOOP_CONTROL_ANY: ploop_control_device.index: the driver chooses */
+#define PLOOP_CONTROL_ANY	(-1)
+
+/**
+ * struct ploop_control_device - argument of the /dev/ploop-control commands
+ * @version: PLOOP_CONTROL_VERSION, else EINVAL
+ * @flags: zero, else EINVAL
+ * @index: in: device index or PLOOP_CONTROL_ANY; out: the device's index
+ * @reserved: zero, else EINVAL
+ */
+struct ploop_control_device {
+	__u32 version;
+	__u32 flags;
+	__s32 index;
+	__u32 reserved[5];
+};
+
+/**
+ * PLOOP_CTL_GET: create or find a device without deltas and reserve it
+ *
+ * The device stays reserved for the open control file until that file is
+ * closed or gets another device; reservation keeps GET, GETDEVICE and
+ * /proc/vz/ploop_minor from handing it out twice. Errors: EBUSY the wanted
+ * device has deltas or is reserved by another; ENOSPC no index is left.
+ */
+#define PLOOP_CTL_GET		_IOWR('P', 0x40, struct ploop_control_device)
+/**
+ * PLOOP_CTL_REMOVE: remove a device without deltas, and its node
+ *
+ * Errors: ENODEV no such device; EBUSY it has deltas, is open, or is reserved
+ * by another control file.
+ */
+#define PLOOP_CTL_REMOVE	_IOWR('P', 0x41, struct ploop_control_device)
+
+#ifndef __cplusplus
+_Static_assert(sizeof(struct ploop_ctl) == 24, "ploop_ctl");
+_Static_assert(sizeof(struct ploop_ctl_chunk) == 32, "ploop_ctl_chunk");
+_Static_assert(sizeof(struct ploop_ctl_delta) == 120, "ploop_ctl_delta");
+_Static_assert(sizeof(struct ploop_getdevice_ctl) == 8, "ploop_getdevice_ctl");
+_Static_assert(sizeof(struct ploop_control_device) == 32, "ploop_control_device");
+_Static_assert(PLOOP_IOC_ADD_DELTA == 0x40185000, "ADD_DELTA");
+_Static_assert(PLOOP_IOC_CLEAR == 0x5001, "CLEAR");
+_Static_assert(PLOOP_IOC_STOP == 0x5002, "STOP");
+_Static_assert(PLOOP_IOC_START == 0x5003, "START");
+_Static_assert(PLOOP_IOC_SYNC == 0x500b, "SYNC");
+_Static_assert(PLOOP_IOC_GETDEVICE == 0x40085016, "GETDEVICE");
+_Static_assert(PLOOP_IOC_MAX_DELTA_SIZE == 0x4008501c, "MAX_DELTA_SIZE");
+#endif
+
+#endif /* _UAPI_LINUX_PLOOP_H */
