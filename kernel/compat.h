@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The only file that knows kernel versions. Each block names the release that
+ * changed the interface; below it, what older kernels need to look like the
+ * newest one.
+ */
+#ifndef PLOOP_COMPAT_H
+#define PLOOP_COMPAT_H
+
+#include <linux/blkdev.h>
+#include <linux/fs.h>
+#include <linux/module.h>
+#include <linux/version.h>
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
+#error "ploop needs Linux 6.1 or newer"
+#endif
+
+/* 6.5: open() takes the gendisk, release() lost its mode, blk_mode_t is new */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+typedef fmode_t blk_mode_t;
+#define PLOOP_WRAP_DISK_OPEN(fn)					\
+	static int fn##_bdev(struct block_device *bdev, fmode_t mode)	\
+	{								\
+		return fn(bdev->bd_disk, mode);				\
+	}
+#define PLOOP_DISK_OPEN(fn)	fn##_bdev
+#else
+#define PLOOP_WRAP_DISK_OPEN(fn)
+#define PLOOP_DISK_OPEN(fn)	fn
+#endif
+
+/* 6.9: struct file_lock keeps its common part in .c, names start with flc_ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 9, 0)
+#define PLOOP_FLC(fl, field)	((fl)->fl_##field)
+#else
+#include <linux/filelock.h>
+#define PLOOP_FLC(fl, field)	((fl)->c.flc_##field)
+#endif
+
+/* 6.9: blk_alloc_disk() takes the limits and returns an ERR_PTR */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 9, 0)
+static inline struct gendisk *ploop_alloc_disk(void)
+{
+	struct gendisk *disk = blk_alloc_disk(NUMA_NO_NODE);
+
+	return disk ? disk : ERR_PTR(-ENOMEM);
+}
+#else
+static inline struct gendisk *ploop_alloc_disk(void)
+{
+	return blk_alloc_disk(NULL, NUMA_NO_NODE);
+}
+#endif
+
+/**
+ * struct ploop_limits - what varies in the queue limits of a device
+ * @block_size: logical block size in bytes
+ * @dma_alignment: mask of the memory alignment that direct I/O needs
+ * @stable_writes: pages must not change while they are written
+ */
+struct ploop_limits {
+	unsigned int block_size;
+	unsigned int dma_alignment;
+	bool stable_writes;
+};
+
+/* Discards and zeroing are cut at clusters by the driver, not by limits. */
+#define PLOOP_MAX_DISCARD_SECTORS	(UINT_MAX >> SECTOR_SHIFT)
+#define PLOOP_PHYSICAL_BLOCK		4096u
+
+/* 6.11: cache, NOWAIT and the rest became features; limits are committed whole */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
+static inline int ploop_set_limits(struct gendisk *disk,
+				   const struct ploop_limits *l)
+{
+	struct request_queue *q = disk->queue;
+	unsigned int granularity = max(PLOOP_PHYSICAL_BLOCK, l->block_size);
+
+	blk_queue_logical_block_size(q, l->block_size);
+	blk_queue_physical_block_size(q, granularity);
+	blk_queue_io_min(q, granularity);
+	blk_queue_dma_alignment(q, l->dma_alignment);
+	q->limits.discard_granularity = granularity;
+	blk_queue_max_discard_sectors(q, PLOOP_MAX_DISCARD_SECTORS);
+	blk_queue_max_write_zeroes_sectors(q, PLOOP_MAX_DISCARD_SECTORS);
+	blk_queue_write_cache(q, true, true);
+	blk_queue_flag_set(QUEUE_FLAG_NOWAIT, q);
+	blk_queue_flag_set(QUEUE_FLAG_NONROT, q);
+	blk_queue_flag_set(QUEUE_FLAG_IO_STAT, q);
+	blk_queue_flag_clear(QUEUE_FLAG_ADD_RANDOM, q);
+	if (l->stable_writes)
+		blk_queue_flag_set(QUEUE_FLAG_STABLE_WRITES, q);
+	else
+		blk_queue_flag_clear(QUEUE_FLAG_STABLE_WRITES, q);
+	return 0;
+}
+#else
+static inline int ploop_set_limits(struct gendisk *disk,
+				   const struct ploop_limits *l)
+{
+	struct queue_limits lim = queue_limits_start_update(disk->queue);
+	unsigned int granularity = max(PLOOP_PHYSICAL_BLOCK, l->block_size);
+
+	lim.logical_block_size = l->block_size;
+	lim.physical_block_size = granularity;
+	lim.io_min = granularity;
+	lim.dma_alignment = l->dma_alignment;
+	lim.discard_granularity = granularity;
+	lim.max_hw_discard_sectors = PLOOP_MAX_DISCARD_SECTORS;
+	lim.max_write_zeroes_sectors = PLOOP_MAX_DISCARD_SECTORS;
+	lim.features = BLK_FEAT_WRITE_CACHE | BLK_FEAT_FUA | BLK_FEAT_NOWAIT |
+		       BLK_FEAT_IO_STAT;
+	if (l->stable_writes)
+		lim.features |= BLK_FEAT_STABLE_WRITES;
+	return queue_limits_commit_update(disk->queue, &lim);
+}
+#endif
+
+/* 6.13: the namespace of MODULE_IMPORT_NS() became a string */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+#define PLOOP_IMPORT_KUNIT_NS	MODULE_IMPORT_NS(EXPORTED_FOR_KUNIT_TESTING)
+#else
+#define PLOOP_IMPORT_KUNIT_NS	MODULE_IMPORT_NS("EXPORTED_FOR_KUNIT_TESTING")
+#endif
+
+#endif /* PLOOP_COMPAT_H */

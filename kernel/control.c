@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Control ioctls of a device: copying of arguments, state checks, dispatch. No
+ * policy. The order of the checks is the ABI's, kernel-abi.md §1.5.
+ */
+#include "ploop.h"
+
+#include <linux/capability.h>
+#include <linux/uaccess.h>
+
+/**
+ * struct command - a control ioctl
+ * @cmd: the whole 32-bit number
+ * @fn: carries it out, under ctl_mutex
+ */
+struct command {
+	unsigned int cmd;
+	int (*fn)(struct ploop_device *plo, struct block_device *bdev, void __user *arg);
+};
+
+static int copy_cookie(struct ploop_device *plo, const void __user *arg)
+{
+	const struct ploop_ctl_delta __user *delta = arg;
+
+	if (plo->cookie[0])
+		return 0;
+	if (copy_from_user(plo->cookie, delta->cookie, PLOOP_COOKIE_SIZE - 1)) {
+		plo->cookie[0] = 0;
+		return -EFAULT;
+	}
+	plo->cookie[PLOOP_COOKIE_SIZE - 1] = 0;
+	return 0;
+}
+
+static int ioc_add_delta(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
+{
+	struct ploop_ctl_chunk chunk;
+	struct ploop_ctl ctl;
+	bool had_cookie = plo->cookie[0];
+	int err;
+
+	if (copy_from_user(&ctl, arg, sizeof(ctl)))
+		return -EFAULT;
+	if (ctl.chunks != 1)
+		return -EINVAL;
+	if (copy_from_user(&chunk, arg + sizeof(ctl), sizeof(chunk)))
+		return -EFAULT;
+	if (test_bit(PLOOP_S_RUNNING, &plo->state))
+		return -EBUSY;
+	if (plo->maintenance != PLOOP_MNTN_OFF)
+		return -EBUSY;
+	if (ctl.flags & PLOOP_CTLF_COOKIE) {
+		err = copy_cookie(plo, arg);
+		if (err)
+			return err;
+	}
+	err = ploop_delta_add(plo, &ctl, &chunk);
+	if (err && !had_cookie)
+		plo->cookie[0] = 0;
+	return err;
+}
+
+static int ioc_clear(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
+{
+	if (test_bit(PLOOP_S_RUNNING, &plo->state) || plo->maintenance == PLOOP_MNTN_TRACK)
+		return -EBUSY;
+	ploop_delta_clear(plo);
+	return 0;
+}
+
+static int ioc_stop(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
+{
+	return ploop_stop(plo, bdev);
+}
+
+static int ioc_start(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
+{
+	return ploop_start(plo);
+}
+
+static int ioc_sync(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
+{
+	if (!plo->top)
+		return -ENOENT;
+	if (plo->top->rdonly || !plo->top->fmt->sync)
+		return 0;
+	if (test_bit(PLOOP_S_ABORT, &plo->state))
+		return -EIO;
+	return ploop_sync(plo);
+}
+
+static int ioc_max_delta_size(struct ploop_device *plo, struct block_device *bdev,
+			      void __user *arg)
+{
+	u64 sectors;
+
+	if (copy_from_user(&sectors, arg, sizeof(sectors)))
+		return -EFAULT;
+	if (!plo->top)
+		return -EINVAL;
+	mutex_lock(&plo->alloc.mutex);
+	plo->top->max_clusters = sectors >> plo->cluster_log;
+	mutex_unlock(&plo->alloc.mutex);
+	return 0;
+}
+
+static const struct command commands[] = {
+	{ PLOOP_IOC_ADD_DELTA,		ioc_add_delta },
+	{ PLOOP_IOC_CLEAR,		ioc_clear },
+	{ PLOOP_IOC_STOP,		ioc_stop },
+	{ PLOOP_IOC_START,		ioc_start },
+	{ PLOOP_IOC_SYNC,		ioc_sync },
+	{ PLOOP_IOC_MAX_DELTA_SIZE,	ioc_max_delta_size },
+};
+
+/* Finds only; who wants the device for himself uses PLOOP_CTL_GET. */
+static int ioc_getdevice(void __user *arg)
+{
+	struct ploop_getdevice_ctl ctl = { };
+	struct ploop_device *plo;
+
+	mutex_lock(&ploop_devices_mutex);
+	plo = ploop_device_find_free();
+	if (!IS_ERR(plo))
+		ctl.minor = plo->index << PLOOP_MINOR_SHIFT;
+	mutex_unlock(&ploop_devices_mutex);
+	if (IS_ERR(plo))
+		return PTR_ERR(plo);
+	return copy_to_user(arg, &ctl, sizeof(ctl)) ? -EFAULT : 0;
+}
+
+static const struct command *find_command(unsigned int cmd)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(commands); i++)
+		if (commands[i].cmd == cmd)
+			return &commands[i];
+	return NULL;
+}
+
+/**
+ * ploop_ioctl() - control ioctl on a device or one of its partitions
+ * @bdev: what is open
+ * @mode: how it is open
+ * @cmd: number of the command
+ * @arg: its argument, untrusted
+ *
+ * Context: process, may sleep; takes ctl_mutex.
+ * Return: 0 or a negative errno; -EINVAL for an unknown command, which old
+ * clients rely on.
+ */
+int ploop_ioctl(struct block_device *bdev, blk_mode_t mode, unsigned int cmd,
+		unsigned long arg)
+{
+	struct ploop_device *plo = bdev->bd_disk->private_data;
+	const struct command *c = find_command(cmd);
+	int err;
+
+	if (!capable(CAP_SYS_ADMIN))
+		return -EPERM;
+	/* Takes ploop_devices_mutex, which ranks above ctl_mutex. */
+	if (cmd == PLOOP_IOC_GETDEVICE)
+		return ioc_getdevice((void __user *)arg);
+	if (!c)
+		return -EINVAL;
+	if (mutex_lock_killable(&plo->ctl_mutex))
+		return -EINTR;
+	err = c->fn(plo, bdev, (void __user *)arg);
+	mutex_unlock(&plo->ctl_mutex);
+	return err;
+}

@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * I/O engine: direct I/O on a file of a local filesystem, issued by workers.
+ */
+#include "ploop.h"
+
+#include <linux/falloc.h>
+#include <linux/file.h>
+#include <linux/fileattr.h>
+#include <linux/highmem.h>
+#include <linux/magic.h>
+#include <linux/module.h>
+#include <linux/pagemap.h>
+#include <linux/stat.h>
+#include <linux/uio.h>
+
+static bool is_checksummed(struct file *file)
+{
+	struct fileattr fa = { .flags_valid = true };
+
+	if (file_inode(file)->i_sb->s_magic != BTRFS_SUPER_MAGIC)
+		return false;
+	return vfs_fileattr_get(file->f_path.dentry, &fa) ||
+	       !(fa.flags & FS_NOCOW_FL);
+}
+
+/* Where the host does not say what it wants, 512 bytes is what loop assumes. */
+static int learn_alignment(struct ploop_delta *delta, struct file *file)
+{
+	struct inode *inode = file_inode(file);
+	struct kstat stat;
+	int err;
+
+	delta->block_size = SECTOR_SIZE;
+	delta->dma_alignment = SECTOR_SIZE - 1;
+	delta->stable_writes = inode->i_sb->s_iflags & SB_I_STABLE_WRITES;
+	delta->bounce = is_checksummed(file);
+	if (!(file->f_mode & FMODE_CAN_ODIRECT))
+		return -EOPNOTSUPP;
+	err = vfs_getattr(&file->f_path, &stat, STATX_DIOALIGN, AT_STATX_SYNC_AS_STAT);
+	if (err || !(stat.result_mask & STATX_DIOALIGN))
+		return err;
+	if (!stat.dio_offset_align || !stat.dio_mem_align)
+		return -EOPNOTSUPP;
+	if (!is_power_of_2(stat.dio_offset_align) || stat.dio_offset_align > PAGE_SIZE ||
+	    !is_power_of_2(stat.dio_mem_align) || stat.dio_mem_align > PAGE_SIZE)
+		return -EOPNOTSUPP;
+	delta->block_size = max_t(u32, delta->block_size, stat.dio_offset_align);
+	delta->dma_alignment = max_t(u32, delta->dma_alignment, stat.dio_mem_align - 1);
+	return 0;
+}
+
+/*
+ * An OFD lock on our own file: tools that work on the image offline take the
+ * same lock, so the two never meet. Goes away with the file.
+ */
+static int lock_file(struct file *file, bool exclusive)
+{
+	struct file_lock fl;
+
+	locks_init_lock(&fl);
+	PLOOP_FLC(&fl, flags) = FL_POSIX | FL_OFDLCK;
+	PLOOP_FLC(&fl, type) = exclusive ? F_WRLCK : F_RDLCK;
+	PLOOP_FLC(&fl, owner) = file;
+	PLOOP_FLC(&fl, file) = file;
+	PLOOP_FLC(&fl, pid) = -1;
+	fl.fl_start = 0;
+	fl.fl_end = OFFSET_MAX;
+	return vfs_lock_file(file, F_SETLK, &fl, NULL);
+}
+
+static int direct_open(struct ploop_delta *delta, struct file *client)
+{
+	int flags = O_DIRECT | O_LARGEFILE | (delta->rdonly ? O_RDONLY : O_RDWR);
+	struct file *file;
+	int err;
+
+	file = dentry_open(&client->f_path, flags, current_cred());
+	if (IS_ERR(file)) {
+		err = PTR_ERR(file);
+		if (err == -EINVAL)
+			ploop_err(delta->plo, "%pD: host filesystem without direct I/O\n", client);
+		return err == -EINVAL ? -EOPNOTSUPP : err;
+	}
+	err = learn_alignment(delta, file);
+	if (err) {
+		ploop_err(delta->plo, "%pD: host filesystem gives no direct I/O on this file\n",
+			  file);
+		goto out_put_file;
+	}
+	err = lock_file(file, !delta->rdonly);
+	if (err) {
+		/* The errno tells who came to whom, as in ploop_image_claim(). */
+		if (err == -EAGAIN || err == -EACCES)
+			err = delta->rdonly ? -ETXTBSY : -EBUSY;
+		goto out_put_file;
+	}
+	/* What the page cache holds would hide, or overwrite, what we do. */
+	err = vfs_fsync(file, 0);
+	if (err)
+		goto out_put_file;
+	invalidate_inode_pages2(file->f_mapping);
+	delta->file = file;
+	return 0;
+
+out_put_file:
+	fput(file);
+	return err;
+}
+
+static void direct_close(struct ploop_delta *delta)
+{
+	fput(delta->file);
+	delta->file = NULL;
+}
+
+/* The last of submission and completion reports: only then is the iocb free. */
+static void transfer_put(struct ploop_io *io)
+{
+	if (atomic_dec_and_test(&io->iocb_ref))
+		ploop_io_transferred(io, io->iocb_ret);
+}
+
+static void transfer_done(struct kiocb *iocb, long ret)
+{
+	struct ploop_io *io = container_of(iocb, struct ploop_io, iocb);
+
+	if (op_is_write(bio_op(io->bio)))
+		kiocb_end_write(iocb);
+	io->iocb_ret = ret;
+	transfer_put(io);
+}
+
+static void bio_iter(struct bio *bio, unsigned int dir, struct iov_iter *iter)
+{
+	struct bio_vec bv;
+	struct bvec_iter bi;
+	unsigned int segs = 0;
+
+	bio_for_each_bvec(bv, bio, bi)
+		segs++;
+	/* A split bio starts anywhere in the table, perhaps within an element. */
+	iov_iter_bvec(iter, dir, __bvec_iter_bvec(bio->bi_io_vec, bio->bi_iter), segs,
+		      bio->bi_iter.bi_size);
+	iter->iov_offset = bio->bi_iter.bi_bvec_done;
+}
+
+static int rw_sync(struct ploop_delta *delta, unsigned int dir, struct iov_iter *iter,
+		   loff_t pos)
+{
+	struct file *file = delta->file;
+	struct kiocb iocb;
+	ssize_t ret;
+
+	while (iov_iter_count(iter)) {
+		init_sync_kiocb(&iocb, file);
+		iocb.ki_pos = pos;
+		iocb.ki_flags |= IOCB_DIRECT;
+		if (dir == WRITE) {
+			file_start_write(file);
+			ret = file->f_op->write_iter(&iocb, iter);
+			file_end_write(file);
+		} else {
+			ret = file->f_op->read_iter(&iocb, iter);
+		}
+		if (ret < 0)
+			return ret;
+		if (!ret && dir == WRITE)
+			return -EIO;
+		if (!ret)
+			iov_iter_zero(iov_iter_count(iter), iter);
+		pos += ret;
+	}
+	if (dir == WRITE)
+		ploop_delta_dirty(delta);
+	return 0;
+}
+
+static int direct_rw(struct ploop_delta *delta, unsigned int dir, const struct bio_vec *bvec,
+		     size_t len, loff_t pos)
+{
+	struct iov_iter iter;
+	unsigned int segs = 0;
+	size_t sum = 0;
+
+	while (sum < len)
+		sum += bvec[segs++].bv_len;
+	iov_iter_bvec(&iter, dir, bvec, segs, len);
+	return rw_sync(delta, dir, &iter, pos);
+}
+
+#define BOUNCE_PAGES	32
+
+/* Copies the next part of a bio to fresh pages; returns how many, 0: no memory. */
+static unsigned int bounce_fill(struct bio *bio, struct bvec_iter *bi,
+				struct bio_vec *copy, u32 *len)
+{
+	unsigned int n;
+
+	for (n = 0, *len = 0; n < BOUNCE_PAGES && bi->bi_size; n++) {
+		struct bio_vec bv = bio_iter_iovec(bio, *bi);
+		struct page *page = alloc_page(GFP_NOIO | __GFP_NOWARN);
+
+		if (!page)
+			break;
+		memcpy_from_bvec(page_address(page), &bv);
+		bvec_set_page(&copy[n], page, bv.bv_len, 0);
+		bio_advance_iter(bio, bi, bv.bv_len);
+		*len += bv.bv_len;
+	}
+	return n;
+}
+
+/*
+ * A host that sums up data (btrfs) would store a sum that does not match when
+ * the submitter changes its pages under direct I/O. Write a copy instead.
+ */
+static int write_bounced(struct ploop_delta *delta, struct bio *bio, loff_t pos)
+{
+	struct bvec_iter bi = bio->bi_iter;
+	struct bio_vec copy[BOUNCE_PAGES];
+	unsigned int n;
+	int err = 0;
+	u32 len;
+
+	while (bi.bi_size && !err) {
+		n = bounce_fill(bio, &bi, copy, &len);
+		if (!n)
+			return -EAGAIN;
+		err = direct_rw(delta, WRITE, copy, len, pos);
+		while (n--)
+			__free_page(copy[n].bv_page);
+		pos += len;
+	}
+	return err;
+}
+
+static int direct_write_bio(struct ploop_delta *delta, struct bio *bio, loff_t pos)
+{
+	struct iov_iter iter;
+
+	if (delta->bounce)
+		return write_bounced(delta, bio, pos);
+	bio_iter(bio, WRITE, &iter);
+	return rw_sync(delta, WRITE, &iter, pos);
+}
+
+static void direct_submit(struct ploop_delta *delta, struct ploop_io *io, loff_t pos)
+{
+	bool is_write = op_is_write(bio_op(io->bio));
+	struct file *file = delta->file;
+	struct iov_iter iter;
+	long ret;
+
+	if (is_write && delta->bounce) {
+		ret = write_bounced(delta, io->bio, pos);
+		ploop_io_transferred(io, ret ? ret : io->bio->bi_iter.bi_size);
+		return;
+	}
+	/* A frozen host: do not hold a worker, the io is parked by its caller. */
+	if (is_write && !file_start_write_trylock(file)) {
+		ploop_io_transferred(io, -EAGAIN);
+		return;
+	}
+	bio_iter(io->bio, is_write ? WRITE : READ, &iter);
+	io->iocb = (struct kiocb) {
+		.ki_filp = file,
+		.ki_pos = pos,
+		.ki_flags = IOCB_DIRECT,
+		.ki_ioprio = bio_prio(io->bio),
+		.ki_complete = transfer_done,
+	};
+	atomic_set(&io->iocb_ref, 2);
+	if (is_write) {
+		/* The completion may come from another task or an interrupt. */
+		__sb_writers_release(file_inode(file)->i_sb, SB_FREEZE_WRITE);
+		ret = file->f_op->write_iter(&io->iocb, &iter);
+	} else {
+		ret = file->f_op->read_iter(&io->iocb, &iter);
+	}
+	if (ret != -EIOCBQUEUED)
+		transfer_done(&io->iocb, ret);
+	transfer_put(io);
+}
+
+static int direct_truncate(struct ploop_delta *delta, loff_t size)
+{
+	int err = vfs_truncate(&delta->file->f_path, size);
+
+	ploop_delta_dirty(delta);
+	return err;
+}
+
+static loff_t direct_size(struct ploop_delta *delta)
+{
+	return i_size_read(file_inode(delta->file));
+}
+
+static int direct_prealloc(struct ploop_delta *delta, loff_t pos, loff_t len)
+{
+	int err = vfs_fallocate(delta->file, 0, pos, len);
+
+	ploop_delta_dirty(delta);
+	if (err != -EOPNOTSUPP || direct_size(delta) >= pos + len)
+		return err;
+	return direct_truncate(delta, pos + len);
+}
+
+static int direct_punch(struct ploop_delta *delta, loff_t pos, loff_t len)
+{
+	int err = vfs_fallocate(delta->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				pos, len);
+
+	ploop_delta_dirty(delta);
+	return err;
+}
+
+static int direct_zero(struct ploop_delta *delta, loff_t pos, loff_t len)
+{
+	int err = vfs_fallocate(delta->file, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+				pos, len);
+
+	ploop_delta_dirty(delta);
+	return err;
+}
+
+static int direct_sync(struct ploop_delta *delta, bool full)
+{
+	return vfs_fsync(delta->file, !full);
+}
+
+static struct ploop_io_ops direct_ops = {
+	.name		= "direct",
+	.id		= PLOOP_IO_DIRECT,
+	.owner		= THIS_MODULE,
+	.open		= direct_open,
+	.close		= direct_close,
+	.submit		= direct_submit,
+	.rw		= direct_rw,
+	.write_bio	= direct_write_bio,
+	.prealloc	= direct_prealloc,
+	.punch		= direct_punch,
+	.zero		= direct_zero,
+	.truncate	= direct_truncate,
+	.size		= direct_size,
+	.sync		= direct_sync,
+};
+
+static int __init direct_init(void)
+{
+	return ploop_engine_register(&direct_ops);
+}
+
+static void __exit direct_exit(void)
+{
+	ploop_engine_unregister(&direct_ops);
+}
+
+module_init(direct_init);
+module_exit(direct_exit);
+MODULE_DESCRIPTION("ploop I/O engine: direct I/O on local files");
+MODULE_AUTHOR("ploop authors");
+MODULE_VERSION(PLOOP_VERSION);
+MODULE_LICENSE("GPL");

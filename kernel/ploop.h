@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef PLOOP_H
+#define PLOOP_H
+
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/fs.h>
+#include <linux/kobject.h>
+#include <linux/mempool.h>
+#include <linux/mutex.h>
+#include <linux/ploop.h>
+#include <linux/ploop1_image.h>
+#include <linux/spinlock.h>
+#include <linux/workqueue.h>
+
+#include "bitmap.h"
+#include "compat.h"
+#include "epoch.h"
+#include "format.h"
+#include "io.h"
+#include "map.h"
+#include "stats.h"
+
+/*
+ * Lock ranking, outer first:
+ *
+ *   ploop_devices_mutex        the set of devices, reservations
+ *     plo->ctl_mutex           one control operation at a time; deltas, levels
+ *       disk->open_mutex       (block layer) openers, partitions
+ *       images_mutex           registry.c: attached images by inode
+ *       formats_lock, engines_lock   registry.c: plug-ins
+ *     plo->flush_mutex         one index writeback at a time
+ *       plo->alloc.mutex       image clusters; held over fallocate
+ *         plo->free_lock       freed extents
+ *   plo->cluster_lock          owners of clusters and who waits for them [irq]
+ *   plo->park_lock             parked bios, bios waiting for a flush [irq]
+ *
+ * The data path takes none of the mutexes but alloc.mutex, and that only to
+ * allocate. No lock is held while a bio is completed.
+ */
+
+/** PLOOP_INDEX_BATCH: index pages written between two syncs */
+#define PLOOP_INDEX_BATCH	32
+/** PLOOP_COPY_PAGES: pages a copy-up uses when memory is plenty */
+#define PLOOP_COPY_PAGES	64
+/** PLOOP_MAX_IO_BYTES: longest transfer handed to an engine at once */
+#define PLOOP_MAX_IO_BYTES	(1U << 20)
+
+/**
+ * enum ploop_state - bits of ploop_device.state
+ * @PLOOP_S_RUNNING: started; bios are served
+ * @PLOOP_S_STOPPING: STOP has begun; nobody may open the device
+ * @PLOOP_S_ABORT: an index write or sync failed; writes fail, reads go on
+ * @PLOOP_S_NOSPC: the host is full and somebody was told
+ * @PLOOP_S_EVENT_NOSPC: an ENOSPC event waits for a reader of pstate/event
+ * @PLOOP_S_PRESYNC: the index names clusters whose data must be durable
+ *                   before it is written
+ * @PLOOP_S_DENSE: clusters of the image get no holes
+ * @PLOOP_S_DEAD: the device is being removed
+ */
+enum ploop_state {
+	PLOOP_S_RUNNING,
+	PLOOP_S_STOPPING,
+	PLOOP_S_ABORT,
+	PLOOP_S_NOSPC,
+	PLOOP_S_EVENT_NOSPC,
+	PLOOP_S_PRESYNC,
+	PLOOP_S_DENSE,
+	PLOOP_S_DEAD,
+};
+
+/**
+ * struct ploop_image - attached image file, known to all devices
+ * @list: registry [images_mutex]
+ * @inode: the file's inode, pinned by the deltas that use it
+ * @users: number of read-only users, or -1: one writer [images_mutex]
+ */
+struct ploop_image {
+	struct list_head list;
+	struct inode *inode;
+	int users;
+};
+
+/**
+ * struct ploop_delta - one level of a device
+ * @plo: its device [const]
+ * @fmt: format of the image [const]
+ * @io: how the file is read and written [const]
+ * @format_priv: the format's own data
+ * @file: opened by and for the driver alone [const]
+ * @image: entry in the registry of attached images [const]
+ * @kobj: sysfs pdelta/<level> [ctl_mutex]
+ * @slot: stable name of the delta in map entries [const]
+ * @level: place in the stack, 0 is the base [ctl_mutex]
+ * @rdonly: the driver never writes to the file [ctl_mutex]
+ * @version: PLOOP1 version 1 or 2; 0 for raw [const]
+ * @size: size of the virtual disk in this delta, sectors
+ * @index_clusters: clusters of the file before the first data cluster
+ * @max_iblk: highest cluster number the format can store [const]
+ * @max_clusters: clusters the file may have by MAX_DELTA_SIZE
+ * @block_size: what direct I/O on the file wants positions aligned to, bytes
+ * @dma_alignment: mask of what it wants memory aligned to
+ * @bounce: the host sums up data while writing, so pages must not change:
+ *          payload is copied first [const]
+ * @stable_writes: the host asks for stable pages [const]
+ * @dirty: something was written since the last successful sync [atomic]
+ */
+struct ploop_delta {
+	struct ploop_device *plo;
+	struct ploop_format_ops *fmt;
+	struct ploop_io_ops *io;
+	void *format_priv;
+	struct file *file;
+	struct ploop_image *image;
+	struct kobject *kobj;
+	u8 slot;
+	u8 level;
+	bool rdonly;
+	u8 version;
+	u64 size;
+	u32 index_clusters;
+	u32 max_iblk;
+	u64 max_clusters;
+	u32 block_size;
+	u32 dma_alignment;
+	bool bounce;
+	bool stable_writes;
+	int dirty;
+};
+
+/**
+ * struct ploop_alloc - clusters of the top delta's file
+ * @mutex: see lock ranking
+ * @clean: free clusters that read as zeros [mutex]
+ * @reusable: free clusters with old content; used by dense devices only [mutex]
+ * @head: next cluster at the end of the file [mutex]
+ * @prealloc_end: clusters below this have space in the host [mutex]
+ * @cursor: where the search for a clean cluster starts [mutex]
+ */
+struct ploop_alloc {
+	struct mutex mutex;
+	struct ploop_bitmap clean;
+	struct ploop_bitmap reusable;
+	u64 head;
+	u64 prealloc_end;
+	u64 cursor;
+};
+
+/**
+ * struct ploop_freed - clusters of the image that nobody refers to any more
+ * @list: ploop_device.freed [free_lock]
+ * @iblk: first cluster
+ * @len: number of clusters
+ */
+struct ploop_freed {
+	struct list_head list;
+	u32 iblk;
+	u32 len;
+};
+
+#define PLOOP_LOCK_BUCKETS	64
+
+/**
+ * struct ploop_device - a device
+ * @index: N of ploopN [const]
+ * @disk: the block device [const]
+ * @state: enum ploop_state bits [atomic]
+ * @ctl_mutex: see lock ranking
+ * @maintenance: enum ploop_maintenance [ctl_mutex]
+ * @cluster_log: log2 of sectors per cluster, from the first delta [ctl_mutex]
+ * @version: PLOOP1 version of all deltas above a raw base, 0: none [ctl_mutex]
+ * @size: sectors [ctl_mutex]
+ * @cookie: name given by the user [ctl_mutex]
+ * @reserved: a control file handed the device out [ploop_devices_mutex]
+ * @nr_deltas: levels in use [ctl_mutex; read without it for sysfs]
+ * @level: deltas by level [ctl_mutex]
+ * @slot: deltas by slot [changed only while no bio is served]
+ * @top: the highest delta [changed only while no bio is served]
+ * @map: where each cluster is [changed only while no bio is served]
+ * @epoch: bios from lookup to completion
+ * @active: bios from submission to completion, that became a struct ploop_io
+ * @active_drained: @active reached 0
+ * @alloc: clusters of the top delta's file
+ * @cluster_lock: protects @locks and the waiters lists behind it
+ * @locks: owners of clusters, by hash
+ * @park_lock: see lock ranking
+ * @parked: ios that wait for space or memory [park_lock]
+ * @flushing: ios that wait for a flush [park_lock]
+ * @free_lock: protects @freed
+ * @freed: extents that wait to become clean [free_lock]
+ * @flush_mutex: one index writeback at a time
+ * @index_dirty: index pages that differ from the disk [atomic bits]
+ * @index_pages: number of index pages
+ * @index_buf: pages an index writeback uses [flush_mutex]
+ * @io_pool: ios that guarantee that bios make progress
+ * @copy_pool: pages that guarantee that a copy-up makes progress
+ * @data_wq: runs ios
+ * @index_wq: runs flushes and reclaim; never waited for by @data_wq
+ * @flush_work: serves @flushing
+ * @reclaim_work: serves @freed
+ * @unpark_work: retries @parked
+ * @event_work: tells the world about @PLOOP_S_NOSPC
+ * @event_wait: sleepers in pstate/event
+ * @stats: counters
+ * @kobj_state: sysfs pstate
+ * @kobj_stat: sysfs pstat
+ * @kobj_tune: sysfs ptune
+ * @kobj_delta: sysfs pdelta
+ * @check_zeros: writes of zeros to holes allocate nothing [atomic]
+ */
+struct ploop_device {
+	int index;
+	struct gendisk *disk;
+	unsigned long state;
+
+	struct mutex ctl_mutex;
+	enum ploop_maintenance maintenance;
+	u8 cluster_log;
+	u8 version;
+	u64 size;
+	char cookie[PLOOP_COOKIE_SIZE];
+	bool reserved;
+
+	unsigned int nr_deltas;
+	struct ploop_delta *level[PLOOP_MAX_LEVELS];
+	struct ploop_delta *slot[PLOOP_MAX_LEVELS];
+	struct ploop_delta *top;
+	struct ploop_map *map;
+
+	struct ploop_epoch epoch;
+	struct percpu_ref active;
+	struct completion active_drained;
+	struct ploop_alloc alloc;
+
+	spinlock_t cluster_lock;
+	struct hlist_head locks[PLOOP_LOCK_BUCKETS];
+	spinlock_t park_lock;
+	struct list_head parked;
+	struct list_head flushing;
+	spinlock_t free_lock;
+	struct list_head freed;
+
+	struct mutex flush_mutex;
+	unsigned long *index_dirty;
+	u32 index_pages;
+	struct page *index_buf[PLOOP_INDEX_BATCH];
+	mempool_t io_pool;
+	mempool_t copy_pool;
+
+	struct workqueue_struct *data_wq;
+	struct workqueue_struct *index_wq;
+	struct work_struct flush_work;
+	struct delayed_work reclaim_work;
+	struct delayed_work unpark_work;
+	struct work_struct event_work;
+	wait_queue_head_t event_wait;
+
+	struct ploop_stats __percpu *stats;
+	struct kobject *kobj_state;
+	struct kobject *kobj_stat;
+	struct kobject *kobj_tune;
+	struct kobject *kobj_delta;
+	int check_zeros;
+};
+
+/**
+ * struct ploop_io - a bio on its way
+ * @plo: its device
+ * @bio: the bio; data bios lie within one cluster
+ * @start: for accounting
+ * @epoch: epoch held, or PLOOP_EPOCH_NONE
+ * @clu: the cluster being worked on
+ * @preflush: the bio still asks for a flush before its data
+ * @fua: the bio still asks for a flush after its data
+ * @locked: @clu is locked by this io
+ * @lock_node: place among the owners [cluster_lock]
+ * @waiters: ios that wait for the owner [cluster_lock]
+ * @list: place on a list of waiters, parked or flushing ios
+ * @work: runs the io on data_wq
+ * @iocb: the engine's
+ * @iocb_ref: the engine's: submission and completion
+ * @iocb_ret: the engine's: result of the transfer
+ */
+struct ploop_io {
+	struct ploop_device *plo;
+	struct bio *bio;
+	unsigned long start;
+	int epoch;
+	u32 clu;
+	bool preflush;
+	bool fua;
+	bool locked;
+	struct hlist_node lock_node;
+	struct list_head waiters;
+	struct list_head list;
+	struct work_struct work;
+	struct kiocb iocb;
+	atomic_t iocb_ref;
+	long iocb_ret;
+};
+
+#define ploop_err(plo, fmt, ...) \
+	pr_err("%s: " fmt, (plo)->disk->disk_name, ##__VA_ARGS__)
+#define ploop_warn(plo, fmt, ...) \
+	pr_warn("%s: " fmt, (plo)->disk->disk_name, ##__VA_ARGS__)
+#define ploop_info(plo, fmt, ...) \
+	pr_info("%s: " fmt, (plo)->disk->disk_name, ##__VA_ARGS__)
+
+/* Bytes per cluster; at most 64 MiB. */
+static inline u32 ploop_cluster_bytes(const struct ploop_device *plo)
+{
+	return 1U << (plo->cluster_log + SECTOR_SHIFT);
+}
+
+/* Byte offset of a cluster in an image file: 64 bits, whatever @iblk. */
+static inline loff_t ploop_iblk_pos(const struct ploop_device *plo, u64 iblk)
+{
+	return iblk << (plo->cluster_log + SECTOR_SHIFT);
+}
+
+/* Sector of a cluster on the device. */
+static inline u32 ploop_sector_clu(const struct ploop_device *plo, sector_t s)
+{
+	return s >> plo->cluster_log;
+}
+
+/* Bytes from the start of its cluster to a sector of the device. */
+static inline u32 ploop_sector_off(const struct ploop_device *plo, sector_t s)
+{
+	return (s & ((1U << plo->cluster_log) - 1)) << SECTOR_SHIFT;
+}
+
+/* Where an entry points to in its delta's file. */
+static inline loff_t ploop_entry_pos(const struct ploop_device *plo, u64 entry)
+{
+	return ploop_iblk_pos(plo, ploop_entry_iblk(entry));
+}
+
+/* Is this entry's cluster held by the top delta, so that writes go in place? */
+static inline bool ploop_entry_is_top(const struct ploop_device *plo, u64 entry)
+{
+	return entry && ploop_entry_slot(entry) == plo->top->slot;
+}
+
+/* main.c: module parameter, ptune/dense of new devices */
+extern bool ploop_dense_default;
+
+/* device.c: life of a device, start and stop in start.c */
+extern struct mutex ploop_devices_mutex;
+int ploop_devices_init(void);
+void ploop_devices_exit(void);
+struct ploop_device *ploop_device_find(int index);
+struct ploop_device *ploop_device_find_free(void);
+struct ploop_device *ploop_device_add(int index);
+int ploop_device_remove(struct ploop_device *plo);
+int ploop_start(struct ploop_device *plo);
+int ploop_stop(struct ploop_device *plo, struct block_device *bdev);
+
+/* control.c: ioctls of a device; ctldev.c: /dev/ploop-control and /proc/vz */
+int ploop_ioctl(struct block_device *bdev, blk_mode_t mode, unsigned int cmd,
+		unsigned long arg);
+int ploop_ctldev_init(void);
+void ploop_ctldev_exit(void);
+
+/* delta.c */
+int ploop_delta_add(struct ploop_device *plo, const struct ploop_ctl *ctl,
+		    const struct ploop_ctl_chunk *chunk);
+void ploop_delta_clear(struct ploop_device *plo);
+
+/* registry.c: images; plug-ins are in format.h and io.h */
+int ploop_image_claim(struct ploop_delta *delta, struct inode *inode);
+void ploop_image_release(struct ploop_delta *delta);
+
+/* request.c */
+int ploop_request_init(void);
+void ploop_request_exit(void);
+int ploop_request_pool(struct ploop_device *plo);
+void ploop_submit_bio(struct bio *bio);
+void ploop_io_queue(struct ploop_io *io);
+void ploop_io_end(struct ploop_io *io, int err);
+void ploop_io_park(struct ploop_io *io, int err);
+void ploop_io_transferred(struct ploop_io *io, long ret);
+void ploop_unpark_work(struct work_struct *work);
+void ploop_abort(struct ploop_device *plo, const char *why, int err);
+
+/* lock.c: cluster locks */
+bool ploop_cluster_trylock(struct ploop_io *io, u32 clu);
+void ploop_cluster_unlock(struct ploop_io *io);
+
+/* write.c */
+void ploop_io_write(struct ploop_io *io);
+int ploop_write_new(struct ploop_io *io, u64 entry, u32 off, u32 len);
+bool ploop_must_park(int err);
+
+/* discard.c */
+void ploop_io_discard(struct ploop_io *io);
+
+/* copyup.c: transfers of whole clusters */
+int ploop_copy_init(struct ploop_device *plo);
+void ploop_copy_exit(struct ploop_device *plo);
+int ploop_copy_range(struct ploop_device *plo, u64 from, u32 to, u32 off, u32 len,
+		     bool skip_zeros);
+int ploop_write_zeros(struct ploop_delta *delta, loff_t pos, u32 len);
+
+/* alloc.c, reclaim.c */
+int ploop_alloc_start(struct ploop_device *plo);
+int ploop_alloc_stop(struct ploop_device *plo);
+int ploop_alloc_cluster(struct ploop_device *plo, u32 *iblk, bool *clean);
+void ploop_free_cluster(struct ploop_device *plo, u32 iblk);
+int ploop_free_extent(struct ploop_device *plo, u32 iblk, u32 len, gfp_t gfp);
+void ploop_reclaim_now(struct ploop_device *plo);
+void ploop_reclaim_drop(struct ploop_device *plo);
+void ploop_reclaim_work(struct work_struct *work);
+
+/* flush.c */
+int ploop_index_init(struct ploop_device *plo);
+void ploop_index_exit(struct ploop_device *plo);
+void ploop_index_mark(struct ploop_device *plo, u32 clu);
+int ploop_flush(struct ploop_device *plo);
+int ploop_sync(struct ploop_device *plo);
+void ploop_flush_queue(struct ploop_io *io);
+void ploop_flush_work(struct work_struct *work);
+int ploop_delta_sync(struct ploop_delta *delta, bool full);
+
+/* sysfs.c */
+int ploop_sysfs_add(struct ploop_device *plo);
+void ploop_sysfs_remove(struct ploop_device *plo);
+int ploop_sysfs_add_delta(struct ploop_delta *delta);
+void ploop_sysfs_remove_delta(struct ploop_delta *delta);
+void ploop_event_work(struct work_struct *work);
+
+/* A note for every completed write, before it is acknowledged. */
+static inline void ploop_delta_dirty(struct ploop_delta *delta)
+{
+	/* Test first: the line stays shared while the delta is dirty. */
+	if (!READ_ONCE(delta->dirty))
+		xchg(&delta->dirty, 1);
+}
+
+#endif /* PLOOP_H */

@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Bios: from submission to completion.
+ *
+ * submit_bio never enters a filesystem: it answers reads of holes itself and
+ * hands everything else to a worker as a struct ploop_io. An io holds an epoch
+ * from its lookup in the map to its completion; one that has to wait (for the
+ * owner of a cluster, for space, for a flush) gives the epoch back first and
+ * starts over from its lookup.
+ */
+#include "ploop.h"
+
+#include <linux/blk-cgroup.h>
+#include <linux/kthread.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+/*
+ * Ios of a device that can be in flight however short memory is. Not shared:
+ * a device may lie on another one's filesystem and wait for its ios.
+ */
+#define IO_POOL_SIZE	16
+#define PARK_NOSPC	HZ
+#define PARK_OTHER	(HZ / 10)
+
+static struct kmem_cache *io_cache;
+
+static void io_work(struct work_struct *work);
+
+/**
+ * ploop_request_init() - make the cache of all ios
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int __init ploop_request_init(void)
+{
+	io_cache = KMEM_CACHE(ploop_io, 0);
+	return io_cache ? 0 : -ENOMEM;
+}
+
+/**
+ * ploop_request_exit() - undo ploop_request_init()
+ */
+void ploop_request_exit(void)
+{
+	kmem_cache_destroy(io_cache);
+}
+
+/**
+ * ploop_request_pool() - make the reserve of ios of a device
+ * @plo: the device
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int ploop_request_pool(struct ploop_device *plo)
+{
+	return mempool_init_slab_pool(&plo->io_pool, IO_POOL_SIZE, io_cache);
+}
+
+static struct ploop_io *io_alloc(struct ploop_device *plo, struct bio *bio)
+{
+	gfp_t gfp = bio->bi_opf & REQ_NOWAIT ? GFP_NOWAIT | __GFP_NOWARN : GFP_NOIO;
+	struct ploop_io *io = mempool_alloc(&plo->io_pool, gfp);
+
+	if (!io)
+		return NULL;
+	io->plo = plo;
+	io->bio = bio;
+	io->epoch = PLOOP_EPOCH_NONE;
+	io->clu = 0;
+	io->preflush = bio->bi_opf & REQ_PREFLUSH;
+	io->fua = bio->bi_opf & REQ_FUA;
+	io->locked = false;
+	INIT_HLIST_NODE(&io->lock_node);
+	INIT_LIST_HEAD(&io->waiters);
+	INIT_LIST_HEAD(&io->list);
+	INIT_WORK(&io->work, io_work);
+	return io;
+}
+
+static void put_epoch(struct ploop_io *io)
+{
+	if (io->epoch != PLOOP_EPOCH_NONE)
+		ploop_epoch_put(&io->plo->epoch, io->epoch);
+	io->epoch = PLOOP_EPOCH_NONE;
+}
+
+/**
+ * ploop_io_queue() - have a worker carry out an io, from its lookup
+ * @io: the io; holds no epoch
+ *
+ * Context: any.
+ */
+void ploop_io_queue(struct ploop_io *io)
+{
+	queue_work(io->plo->data_wq, &io->work);
+}
+
+/**
+ * ploop_io_end() - an io is done
+ * @io: the io; owns no cluster. Freed, unless it still has to be flushed.
+ * @err: 0 or a negative errno
+ *
+ * Context: any, also hard interrupt.
+ */
+void ploop_io_end(struct ploop_io *io, int err)
+{
+	struct ploop_device *plo = io->plo;
+	struct bio *bio = io->bio;
+
+	put_epoch(io);
+	if (io->fua && !err) {
+		ploop_flush_queue(io);
+		return;
+	}
+	ploop_stat_inc(plo, bio_out);
+	bio->bi_status = errno_to_blk_status(err == -EFBIG ? -ENOSPC : err);
+	bio_end_io_acct(bio, io->start);
+	mempool_free(io, &plo->io_pool);
+	bio_endio(bio);
+	percpu_ref_put(&plo->active);
+}
+
+/**
+ * ploop_io_park() - an io waits for the host to have space, or memory
+ * @io: the io; owns no cluster
+ * @err: why, see ploop_must_park()
+ *
+ * Context: any, also hard interrupt.
+ */
+void ploop_io_park(struct ploop_io *io, int err)
+{
+	struct ploop_device *plo = io->plo;
+	bool nospc = err == -ENOSPC || err == -EDQUOT;
+	unsigned long flags;
+
+	put_epoch(io);
+	ploop_stat_inc(plo, bio_parked);
+	spin_lock_irqsave(&plo->park_lock, flags);
+	list_add_tail(&io->list, &plo->parked);
+	spin_unlock_irqrestore(&plo->park_lock, flags);
+	if (nospc && !test_and_set_bit(PLOOP_S_NOSPC, &plo->state)) {
+		set_bit(PLOOP_S_EVENT_NOSPC, &plo->state);
+		queue_work(plo->index_wq, &plo->event_work);
+	}
+	queue_delayed_work(plo->index_wq, &plo->unpark_work,
+			   nospc ? PARK_NOSPC : PARK_OTHER);
+}
+
+/**
+ * ploop_unpark_work() - try parked ios again
+ * @work: ploop_device.unpark_work
+ *
+ * Context: worker of index_wq.
+ */
+void ploop_unpark_work(struct work_struct *work)
+{
+	struct ploop_device *plo = container_of(to_delayed_work(work),
+						struct ploop_device, unpark_work);
+	struct ploop_io *io, *next;
+	LIST_HEAD(ios);
+
+	spin_lock_irq(&plo->park_lock);
+	list_splice_init(&plo->parked, &ios);
+	spin_unlock_irq(&plo->park_lock);
+	if (list_empty(&ios)) {
+		clear_bit(PLOOP_S_NOSPC, &plo->state);
+		return;
+	}
+	list_for_each_entry_safe(io, next, &ios, list) {
+		list_del_init(&io->list);
+		ploop_io_queue(io);
+	}
+	/* Who finds the host full again is back by then; else it is over. */
+	if (test_bit(PLOOP_S_NOSPC, &plo->state))
+		queue_delayed_work(plo->index_wq, &plo->unpark_work, PARK_NOSPC);
+}
+
+/**
+ * ploop_abort() - stop writing to the images of a device
+ * @plo: the device
+ * @why: what failed, for the log
+ * @err: its errno
+ *
+ * What the index on the disk says is unknown from now on; only a check of the
+ * image, after CLEAR, can tell.
+ *
+ * Context: any.
+ */
+void ploop_abort(struct ploop_device *plo, const char *why, int err)
+{
+	if (test_and_set_bit(PLOOP_S_ABORT, &plo->state))
+		return;
+	ploop_err(plo, "%s failed: error %d; writes are refused until the device is cleared\n",
+		  why, err);
+	wake_up_interruptible(&plo->event_wait);
+	mod_delayed_work(plo->index_wq, &plo->unpark_work, 0);
+}
+
+/* The rest of a transfer, after a part of it. */
+static void transferred_part(struct ploop_io *io, long ret)
+{
+	struct bio *bio = io->bio;
+
+	bio_advance(bio, ret);
+	if (!ret && bio_op(bio) == REQ_OP_READ) {
+		/* The file ends here; behind its end the disk is zeros. */
+		zero_fill_bio(bio);
+		ploop_io_end(io, 0);
+	} else if (!ret) {
+		ploop_io_end(io, -EIO);
+	} else {
+		put_epoch(io);
+		ploop_io_queue(io);
+	}
+}
+
+/**
+ * ploop_io_transferred() - the engine is done with what it was given
+ * @io: the io
+ * @ret: number of bytes, or a negative errno
+ *
+ * Context: any, also hard interrupt.
+ */
+void ploop_io_transferred(struct ploop_io *io, long ret)
+{
+	bool is_write = op_is_write(bio_op(io->bio));
+
+	/* Before anybody hears of it: the next flush must not skip it. */
+	if (is_write && ret)
+		ploop_delta_dirty(io->plo->top);
+	if (ret >= 0 && ret < io->bio->bi_iter.bi_size)
+		transferred_part(io, ret);
+	else if (ret >= 0)
+		ploop_io_end(io, 0);
+	else if (ploop_must_park(ret))
+		ploop_io_park(io, ret);
+	else
+		ploop_io_end(io, ret);
+}
+EXPORT_SYMBOL_GPL(ploop_io_transferred);
+
+static void io_read(struct ploop_io *io)
+{
+	struct ploop_device *plo = io->plo;
+	sector_t sector = io->bio->bi_iter.bi_sector;
+	u64 entry = ploop_map_lookup(plo->map, ploop_sector_clu(plo, sector));
+	struct ploop_delta *delta;
+
+	if (!entry) {
+		zero_fill_bio(io->bio);
+		ploop_io_end(io, 0);
+		return;
+	}
+	delta = plo->slot[ploop_entry_slot(entry)];
+	delta->io->submit(delta, io, ploop_entry_pos(plo, entry) +
+			  ploop_sector_off(plo, sector));
+}
+
+static void io_run(struct ploop_io *io)
+{
+	struct ploop_device *plo = io->plo;
+	enum req_op op = bio_op(io->bio);
+
+	io->epoch = ploop_epoch_get(&plo->epoch);
+	if (io->epoch == PLOOP_EPOCH_NONE) {
+		ploop_io_end(io, -EIO);
+		return;
+	}
+	if (op_is_write(op) && (test_bit(PLOOP_S_ABORT, &plo->state) || plo->top->rdonly))
+		ploop_io_end(io, -EIO);
+	else if (op == REQ_OP_READ)
+		io_read(io);
+	else if (op == REQ_OP_DISCARD || op == REQ_OP_WRITE_ZEROES)
+		ploop_io_discard(io);
+	else if (op == REQ_OP_WRITE && io->bio->bi_iter.bi_size)
+		ploop_io_write(io);
+	else
+		ploop_io_end(io, op == REQ_OP_WRITE || op == REQ_OP_FLUSH ? 0 : -EOPNOTSUPP);
+}
+
+static void io_work(struct work_struct *work)
+{
+	struct ploop_io *io = container_of(work, struct ploop_io, work);
+	unsigned int noio = memalloc_noio_save();
+
+	/*
+	 * Writeback of the host must not throttle us for pages that we clean,
+	 * and memory must not come from writing to ourselves.
+	 */
+	current->flags |= PF_LOCAL_THROTTLE;
+	kthread_associate_blkcg(bio_blkcg_css(io->bio));
+	io_run(io);
+	kthread_associate_blkcg(NULL);
+	current->flags &= ~PF_LOCAL_THROTTLE;
+	memalloc_noio_restore(noio);
+}
+
+/*
+ * One cluster, and no more than an engine is given at once. The rest goes back
+ * to the block layer, which sends it to us when this call has returned.
+ */
+static struct bio *split(struct ploop_device *plo, struct bio *bio)
+{
+	u32 max = min(ploop_cluster_bytes(plo) -
+		      ploop_sector_off(plo, bio->bi_iter.bi_sector), PLOOP_MAX_IO_BYTES);
+	gfp_t gfp = bio->bi_opf & REQ_NOWAIT ? GFP_NOWAIT | __GFP_NOWARN : GFP_NOIO;
+	struct bio *first;
+
+	if (bio->bi_iter.bi_size <= max)
+		return bio;
+	first = bio_split(bio, max >> SECTOR_SHIFT, gfp, &plo->disk->bio_split);
+	if (IS_ERR_OR_NULL(first)) {
+		bio_wouldblock_error(bio);
+		return NULL;
+	}
+	bio_chain(first, bio);
+	submit_bio_noacct(bio);
+	ploop_stat_inc(plo, bio_splits);
+	return first;
+}
+
+/* Answers a read of a hole at once: no memory, no worker. */
+static bool read_hole(struct ploop_device *plo, struct bio *bio)
+{
+	int epoch = ploop_epoch_get(&plo->epoch);
+	unsigned long start;
+	u64 entry;
+
+	if (epoch == PLOOP_EPOCH_NONE)
+		return false;
+	entry = ploop_map_lookup(plo->map, ploop_sector_clu(plo, bio->bi_iter.bi_sector));
+	ploop_epoch_put(&plo->epoch, epoch);
+	if (entry)
+		return false;
+	start = bio_start_io_acct(bio);
+	ploop_stat_inc(plo, bio_in);
+	ploop_stat_inc(plo, bio_rzero);
+	ploop_stat_inc(plo, bio_out);
+	zero_fill_bio(bio);
+	bio_end_io_acct(bio, start);
+	bio_endio(bio);
+	return true;
+}
+
+static void count_in(struct ploop_device *plo, struct bio *bio)
+{
+	ploop_stat_inc(plo, bio_in);
+	if (bio->bi_opf & REQ_PREFLUSH)
+		ploop_stat_inc(plo, bio_flush_in);
+	if (bio->bi_opf & REQ_FUA)
+		ploop_stat_inc(plo, bio_fua_in);
+	if (bio_op(bio) == REQ_OP_DISCARD || bio_op(bio) == REQ_OP_WRITE_ZEROES)
+		ploop_stat_inc(plo, bio_discard);
+}
+
+/**
+ * ploop_submit_bio() - entry of the data path
+ * @bio: from the block layer
+ *
+ * Context: process, may sleep for memory unless the bio says NOWAIT; never
+ * enters a filesystem.
+ */
+void ploop_submit_bio(struct bio *bio)
+{
+	struct ploop_device *plo = bio->bi_bdev->bd_disk->private_data;
+	bool is_data = bio_op(bio) == REQ_OP_READ || bio_op(bio) == REQ_OP_WRITE;
+	struct ploop_io *io;
+
+	/* STOP waits for this reference, so the device stays as it is. */
+	if (!percpu_ref_tryget_live(&plo->active)) {
+		bio_io_error(bio);
+		return;
+	}
+	if (is_data)
+		bio = split(plo, bio);
+	if (!bio)
+		goto out_put_active;
+	if (bio_op(bio) == REQ_OP_READ && read_hole(plo, bio))
+		goto out_put_active;
+	io = io_alloc(plo, bio);
+	if (!io) {
+		bio_wouldblock_error(bio);
+		goto out_put_active;
+	}
+	count_in(plo, bio);
+	io->start = bio_start_io_acct(bio);
+	if (io->preflush)
+		ploop_flush_queue(io);
+	else
+		ploop_io_queue(io);
+	return;
+
+out_put_active:
+	percpu_ref_put(&plo->active);
+}

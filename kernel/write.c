@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Writes: in place where the top delta has the cluster, else by allocation or
+ * copy-up. Order: space, data, map entry in memory, acknowledgement. The index
+ * on the disk follows at the next flush.
+ */
+#include "ploop.h"
+
+#include <linux/highmem.h>
+
+/**
+ * ploop_must_park() - is this a reason to wait and try again
+ * @err: negative errno or 0
+ *
+ * Return: true when the host is full, frozen, or memory is short.
+ */
+bool ploop_must_park(int err)
+{
+	return err == -ENOSPC || err == -EDQUOT || err == -EAGAIN || err == -ENOMEM;
+}
+
+static bool bio_is_zero(struct bio *bio)
+{
+	struct bvec_iter bi;
+	struct bio_vec bv;
+
+	bio_for_each_segment(bv, bio, bi) {
+		void *p = bvec_kmap_local(&bv);
+		bool zero = !memchr_inv(p, 0, bv.bv_len);
+
+		kunmap_local(p);
+		if (!zero)
+			return false;
+	}
+	return true;
+}
+
+/* The payload of a WRITE, now. A zeroing bio's payload is zeros. */
+static int write_payload(struct ploop_io *io, loff_t pos, u32 len, bool zeros_there)
+{
+	struct ploop_delta *top = io->plo->top;
+
+	if (bio_op(io->bio) == REQ_OP_WRITE)
+		return top->io->write_bio(top, io->bio, pos);
+	return zeros_there ? 0 : ploop_write_zeros(top, pos, len);
+}
+
+/* Everything of a new cluster but the payload. */
+static int write_rest(struct ploop_io *io, u64 entry, u32 iblk, u32 off, u32 len, bool clean)
+{
+	struct ploop_device *plo = io->plo;
+	u32 end = off + len, cluster = ploop_cluster_bytes(plo);
+	bool fill = !clean || test_bit(PLOOP_S_DENSE, &plo->state);
+	loff_t pos = ploop_iblk_pos(plo, iblk);
+	int err;
+
+	if (entry) {
+		err = ploop_copy_range(plo, entry, iblk, 0, off, !fill);
+		return err ? err : ploop_copy_range(plo, entry, iblk, end, cluster - end, !fill);
+	}
+	if (!fill)
+		return 0;
+	err = ploop_write_zeros(plo->top, pos, off);
+	return err ? err : ploop_write_zeros(plo->top, pos + end, cluster - end);
+}
+
+/*
+ * A virgin cluster (in no delta, and the space reads as zeros) may be named by
+ * the index before its data are durable: a crash then shows the zeros of
+ * before. Any other needs its data on the disk first.
+ */
+static void publish(struct ploop_io *io, u64 old, u32 iblk, bool clean)
+{
+	struct ploop_device *plo = io->plo;
+
+	if (old || !clean)
+		set_bit(PLOOP_S_PRESYNC, &plo->state);
+	ploop_delta_dirty(plo->top);
+	ploop_map_set(plo->map, io->clu, ploop_entry(iblk, plo->top->slot, old));
+	ploop_index_mark(plo, io->clu);
+}
+
+static void count_alloc(struct ploop_device *plo, u64 entry, bool whole)
+{
+	if (entry && whole)
+		ploop_stat_inc(plo, bio_whole_cows);
+	else if (entry)
+		ploop_stat_inc(plo, bio_cows);
+	else
+		ploop_stat_inc(plo, bio_alloc);
+	if (whole)
+		ploop_stat_inc(plo, bio_alloc_whole);
+}
+
+/**
+ * ploop_write_new() - write to a cluster that the top delta does not have
+ * @io: owner of the cluster io->clu; holds an epoch
+ * @entry: its map entry: 0, or in a lower delta
+ * @off: first byte of the payload in the cluster
+ * @len: bytes of payload: the rest of a WRITE's bio, or zeros
+ *
+ * Nothing is acknowledged here. On failure the map is as before.
+ *
+ * Context: worker, memalloc_noio.
+ * Return: 0 or a negative errno; see ploop_must_park().
+ */
+int ploop_write_new(struct ploop_io *io, u64 entry, u32 off, u32 len)
+{
+	struct ploop_device *plo = io->plo;
+	bool clean, dense = test_bit(PLOOP_S_DENSE, &plo->state);
+	u32 iblk;
+	int err;
+
+	/* A frozen host: wait without holding the allocator's mutex. */
+	if (!file_start_write_trylock(plo->top->file))
+		return -EAGAIN;
+	file_end_write(plo->top->file);
+	err = ploop_map_reserve(plo->map, io->clu, GFP_NOIO | __GFP_NOWARN);
+	if (err)
+		return err;
+	err = ploop_alloc_cluster(plo, &iblk, &clean);
+	if (err)
+		return err;
+	err = write_rest(io, entry, iblk, off, len, clean);
+	if (!err)
+		err = write_payload(io, ploop_iblk_pos(plo, iblk) + off, len, clean && !dense);
+	if (err) {
+		ploop_free_cluster(plo, iblk);
+		return err;
+	}
+	count_alloc(plo, entry, len == ploop_cluster_bytes(plo));
+	publish(io, entry, iblk, clean);
+	return 0;
+}
+
+static void write_in_place(struct ploop_io *io, u64 entry)
+{
+	struct ploop_device *plo = io->plo;
+	u32 off = ploop_sector_off(plo, io->bio->bi_iter.bi_sector);
+	struct ploop_delta *top = plo->top;
+
+	top->io->submit(top, io, ploop_entry_pos(plo, entry) + off);
+}
+
+static bool is_noop(struct ploop_io *io, u64 entry)
+{
+	struct ploop_device *plo = io->plo;
+
+	if (entry || !READ_ONCE(plo->check_zeros) || !bio_is_zero(io->bio))
+		return false;
+	ploop_stat_inc(plo, bio_wzero);
+	return true;
+}
+
+/**
+ * ploop_io_write() - carry out a WRITE
+ * @io: holds an epoch; its bio lies within one cluster
+ *
+ * Context: worker, memalloc_noio. Ends, parks or hands over @io.
+ */
+void ploop_io_write(struct ploop_io *io)
+{
+	struct ploop_device *plo = io->plo;
+	sector_t sector = io->bio->bi_iter.bi_sector;
+	u32 clu = ploop_sector_clu(plo, sector);
+	u64 entry = ploop_map_lookup(plo->map, clu);
+	int err;
+
+	if (ploop_entry_is_top(plo, entry)) {
+		write_in_place(io, entry);
+		return;
+	}
+	if (is_noop(io, entry)) {
+		ploop_io_end(io, 0);
+		return;
+	}
+	if (!ploop_cluster_trylock(io, clu))
+		return;
+	/* Again, now that nobody else changes it. */
+	entry = ploop_map_lookup(plo->map, clu);
+	if (ploop_entry_is_top(plo, entry)) {
+		ploop_cluster_unlock(io);
+		write_in_place(io, entry);
+		return;
+	}
+	err = ploop_write_new(io, entry, ploop_sector_off(plo, sector),
+			      io->bio->bi_iter.bi_size);
+	ploop_cluster_unlock(io);
+	if (ploop_must_park(err))
+		ploop_io_park(io, err);
+	else
+		ploop_io_end(io, err);
+}
