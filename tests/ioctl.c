@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Issues one control ioctl and prints its outcome: OK or a value on success,
+ * the name of the errno on failure (exit status 1). Arguments are passed to
+ * the driver as given, however wrong; exit status 2 means that the program
+ * itself was called wrongly or could not prepare the call.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <linux/ploop.h>
+
+static const char usage[] =
+	"Usage: ioctl DEV add FILE [ro|rw] [NAME=VALUE...]   format cl flags type offset start len cflags\n"
+	"                                    chunks fd cookie; open=ro|rw|wo; edge=BYTES that are readable\n"
+	"       ioctl DEV start|stop|clear|sync|getdevice\n"
+	"       ioctl DEV maxsize SECTORS\n"
+	"       ioctl DEV raw NUMBER [ARGUMENT]   without ARGUMENT: a zeroed buffer\n"
+	"       ioctl DEV hold [excl]             keep it open until stdin ends\n"
+	"       ioctl control get|remove INDEX|any [version=N] [flags=N] [reserved=N] [hold]\n"
+	"       ioctl control raw NUMBER [ARGUMENT]\n"
+	"       ioctl FILE lock ro|rw             keep an OFD lock until stdin ends\n"
+	"       ioctl FILE getlk                  who locks it: UNLCK, RDLCK or WRLCK\n";
+
+#define CONTROL_NODE	"/dev/ploop-control"
+#define BUFFER_BYTES	4096
+
+static _Noreturn void die(const char *what)
+{
+	fprintf(stderr, "ioctl: %s: %s\n", what, strerror(errno));
+	exit(2);
+}
+
+static _Noreturn void bad_usage(void)
+{
+	fputs(usage, stderr);
+	exit(2);
+}
+
+static unsigned long long number(const char *text)
+{
+	char *end;
+	unsigned long long value = strtoull(text, &end, 0);
+
+	if (!*text || *end)
+		bad_usage();
+	return value;
+}
+
+static int xopen(const char *path, int flags)
+{
+	int fd = open(path, flags | O_CLOEXEC);
+
+	if (fd < 0)
+		die(path);
+	return fd;
+}
+
+/* prints how a call went and makes an exit status of it */
+static int outcome(int ret)
+{
+	if (ret >= 0)
+		puts("OK");
+	else
+		puts(strerrorname_np(errno));
+	return ret < 0;
+}
+
+static int outcome_value(int ret, unsigned long long value)
+{
+	if (ret < 0)
+		return outcome(ret);
+	printf("%llu\n", value);
+	return 0;
+}
+
+static int hold(void)
+{
+	char c;
+
+	puts("held");
+	fflush(stdout);
+	while (read(STDIN_FILENO, &c, 1) > 0)
+		;
+	return 0;
+}
+
+/* NAME=VALUE: the value when the argument has this name */
+static const char *value_of(const char *arg, const char *name)
+{
+	size_t len = strlen(name);
+
+	return !strncmp(arg, name, len) && arg[len] == '=' ? arg + len + 1 : NULL;
+}
+
+static bool set_number(const char *arg, const char *name, unsigned long long *to)
+{
+	const char *value = value_of(arg, name);
+
+	if (value)
+		*to = number(value);
+	return value;
+}
+
+/* a copy of data of which only the first bytes can be read */
+static void *at_edge(const void *data, size_t readable)
+{
+	char *page = mmap(NULL, 2 * BUFFER_BYTES, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *start = page + BUFFER_BYTES - readable;
+
+	if (page == MAP_FAILED || mprotect(page + BUFFER_BYTES, BUFFER_BYTES, PROT_NONE))
+		die("mmap");
+	memcpy(start, data, readable);
+	return start;
+}
+
+struct add_args {
+	unsigned long long format, cl, flags, type, offset, start, len, cflags, chunks, fd, edge;
+	const char *cookie;
+	int mode;
+};
+
+static void parse_add(struct add_args *a, const char *arg)
+{
+	const struct { const char *name; unsigned long long *to; } numbers[] = {
+		{ "format", &a->format }, { "cl", &a->cl }, { "flags", &a->flags },
+		{ "type", &a->type }, { "offset", &a->offset }, { "start", &a->start },
+		{ "len", &a->len }, { "cflags", &a->cflags }, { "chunks", &a->chunks },
+		{ "fd", &a->fd }, { "edge", &a->edge },
+	};
+	const char *value;
+
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		if (set_number(arg, numbers[i].name, numbers[i].to))
+			return;
+	if (!strcmp(arg, "ro")) {
+		a->flags |= PLOOP_CTLF_RDONLY;
+		a->mode = O_RDONLY;
+	} else if (!strcmp(arg, "rw")) {
+		a->mode = O_RDWR;
+	} else if ((value = value_of(arg, "open"))) {
+		a->mode = !strcmp(value, "ro") ? O_RDONLY : !strcmp(value, "wo") ? O_WRONLY : O_RDWR;
+	} else if ((value = value_of(arg, "cookie"))) {
+		a->cookie = value;
+		a->flags |= PLOOP_CTLF_COOKIE;
+	} else {
+		bad_usage();
+	}
+}
+
+static int add(int dev, int argc, char *argv[])
+{
+	struct add_args a = {
+		.format = PLOOP_FMT_PLOOP1, .cl = PLOOP_CLUSTER_LOG_DEFAULT, .chunks = 1,
+		.fd = ~0ULL, .edge = sizeof(struct ploop_ctl_delta), .mode = O_RDWR,
+	};
+	struct ploop_ctl_delta arg = { };
+
+	if (argc < 1)
+		bad_usage();
+	for (int i = 1; i < argc; i++)
+		parse_add(&a, argv[i]);
+	arg.ctl = (struct ploop_ctl){
+		.format = a.format, .flags = a.flags, .cluster_log = a.cl, .chunks = a.chunks,
+	};
+	arg.chunk = (struct ploop_ctl_chunk){
+		.fd = a.fd == ~0ULL ? xopen(argv[0], a.mode) : (int)a.fd, .type = a.type,
+		.flags = a.cflags, .offset = a.offset, .start = a.start, .len = a.len,
+	};
+	/* not terminated when it fills the field: the driver must cut it */
+	if (a.cookie)
+		memcpy(arg.cookie, a.cookie, strnlen(a.cookie, sizeof(arg.cookie)));
+	return outcome(ioctl(dev, PLOOP_IOC_ADD_DELTA, at_edge(&arg, a.edge)));
+}
+
+static int raw(int fd, int argc, char *argv[])
+{
+	static char buffer[BUFFER_BYTES];
+
+	if (argc < 1)
+		bad_usage();
+	return outcome(ioctl(fd, number(argv[0]), argc > 1 ? (void *)number(argv[1]) : buffer));
+}
+
+static int device_op(int dev, const char *op, int argc, char *argv[])
+{
+	struct ploop_getdevice_ctl get = { };
+	__u64 sectors;
+
+	if (!strcmp(op, "add"))
+		return add(dev, argc, argv);
+	if (!strcmp(op, "start"))
+		return outcome(ioctl(dev, PLOOP_IOC_START, 0));
+	if (!strcmp(op, "stop"))
+		return outcome(ioctl(dev, PLOOP_IOC_STOP, 0));
+	if (!strcmp(op, "clear"))
+		return outcome(ioctl(dev, PLOOP_IOC_CLEAR, 0));
+	if (!strcmp(op, "sync"))
+		return outcome(ioctl(dev, PLOOP_IOC_SYNC, 0));
+	if (!strcmp(op, "getdevice"))
+		return outcome_value(ioctl(dev, PLOOP_IOC_GETDEVICE, &get), get.minor);
+	if (!strcmp(op, "raw"))
+		return raw(dev, argc, argv);
+	if (strcmp(op, "maxsize") || argc < 1)
+		bad_usage();
+	sectors = number(argv[0]);
+	return outcome(ioctl(dev, PLOOP_IOC_MAX_DELTA_SIZE, &sectors));
+}
+
+static int control(int argc, char *argv[])
+{
+	struct ploop_control_device arg = { .version = PLOOP_CONTROL_VERSION };
+	unsigned long long version = PLOOP_CONTROL_VERSION, flags = 0, reserved = 0;
+	bool get, keep = false;
+	int fd, rc;
+
+	if (argc < 2)
+		bad_usage();
+	fd = xopen(CONTROL_NODE, O_RDWR);
+	if (!strcmp(argv[0], "raw"))
+		return raw(fd, argc - 1, argv + 1);
+	get = !strcmp(argv[0], "get");
+	if (!get && strcmp(argv[0], "remove"))
+		bad_usage();
+	arg.index = strcmp(argv[1], "any") ? atoi(argv[1]) : PLOOP_CONTROL_ANY;
+	for (int i = 2; i < argc; i++) {
+		if (!strcmp(argv[i], "hold"))
+			keep = true;
+		else if (!set_number(argv[i], "version", &version) &&
+			 !set_number(argv[i], "flags", &flags) &&
+			 !set_number(argv[i], "reserved", &reserved))
+			bad_usage();
+	}
+	arg.version = version;
+	arg.flags = flags;
+	arg.reserved[sizeof(arg.reserved) / sizeof(arg.reserved[0]) - 1] = reserved;
+	rc = ioctl(fd, get ? PLOOP_CTL_GET : PLOOP_CTL_REMOVE, &arg);
+	rc = outcome_value(rc, arg.index);
+	return !rc && keep ? hold() : rc;
+}
+
+static int lock_file(const char *path, bool exclusive)
+{
+	struct flock lock = { .l_type = exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET };
+	int fd = xopen(path, exclusive ? O_RDWR : O_RDONLY);
+
+	if (fcntl(fd, F_OFD_SETLK, &lock))
+		return outcome(-1);
+	return hold();
+}
+
+static int show_lock(const char *path)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int fd = xopen(path, O_RDWR);
+
+	if (fcntl(fd, F_OFD_GETLK, &lock))
+		return outcome(-1);
+	puts(lock.l_type == F_UNLCK ? "UNLCK" : lock.l_type == F_RDLCK ? "RDLCK" : "WRLCK");
+	return 0;
+}
+
+int main(int argc, char *argv[])
+{
+	const char *path, *op;
+
+	if (argc < 3)
+		bad_usage();
+	path = argv[1];
+	op = argv[2];
+	if (!strcmp(path, "control"))
+		return control(argc - 2, argv + 2);
+	if (!strcmp(op, "lock") && argc == 4)
+		return lock_file(path, !strcmp(argv[3], "rw"));
+	if (!strcmp(op, "getlk"))
+		return show_lock(path);
+	if (!strcmp(op, "hold")) {
+		xopen(path, O_RDONLY | (argc > 3 ? O_EXCL : 0));
+		return hold();
+	}
+	return device_op(xopen(path, O_RDONLY), op, argc - 3, argv + 3);
+}

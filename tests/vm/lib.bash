@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# What the lab's scripts share: where things are, and which kernel a short name means.
+# shellcheck shell=bash
+
+set -euo pipefail
+shopt -s extglob
+
+# The checkout, found from this file: a script may be started from anywhere.
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
+BUILD=$TOP/build
+VM=$TOP/tests/vm
+export TOP BUILD VM
+
+LINUX_SOURCE=$BUILD/linux-source-6.12
+DEBUG_KERNEL=$BUILD/debug-kernel
+export LINUX_SOURCE DEBUG_KERNEL
+
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+
+die()
+{
+	say "$*"
+	exit 125
+}
+
+# with_lock NAME COMMAND...: one process at a time fills a part of the cache, the others wait and find it full.
+with_lock()
+{
+	local lock=$BUILD/lock/$1
+
+	shift
+	mkdir -p "$BUILD/lock"
+	(
+		flock 9
+		"$@" 9>&-
+	) 9>"$lock"
+}
+
+# kernel_release NAME: the release (uname -r) behind 6.1, 6.12 or debug; any other name is taken for a release.
+# A stock kernel is the one whose headers are installed: image, modules and headers must be of one build.
+kernel_release()
+{
+	local name=$1
+
+	case $name in
+	debug)
+		cat "$DEBUG_KERNEL/include/config/kernel.release"
+		;;
+	+([0-9]).+([0-9]))
+		newest_headers "$name" ||
+			die "no headers for Linux $name in /usr/src: run tests/deps"
+		;;
+	*)
+		printf '%s\n' "$name"
+		;;
+	esac
+}
+
+# The plain amd64 flavour only: a digit before "-amd64" leaves out -cloud-amd64 and -rt-amd64.
+newest_headers()
+{
+	local found
+
+	found=$(printf '%s\n' /usr/src/linux-headers-"$1".*[0-9]-amd64 | sort -V | tail -n 1)
+	[[ -d $found ]] && printf '%s\n' "${found#/usr/src/linux-headers-}"
+}
+
+# kernel_dir NAME: the directory to build modules against.
+kernel_dir()
+{
+	if [[ $1 == debug ]]; then
+		printf '%s\n' "$DEBUG_KERNEL"
+	else
+		printf '/usr/src/linux-headers-%s\n' "$(kernel_release "$1")"
+	fi
+}
+
+# ensure_kernel NAME: nothing to do when the kernel is cached.
+ensure_kernel()
+{
+	if [[ $1 == debug ]]; then
+		"$VM/build-debug-kernel"
+	else
+		"$VM/fetch-kernel" "$(kernel_release "$1")"
+	fi
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "commands.h"
+
+#include <unistd.h>
+
+#include "cancel.h"
+#include "device.h"
+#include "image.h"
+#include "mounts.h"
+#include "node.h"
+#include "report.h"
+#include "sysfs.h"
+
+const char ploop_umount_usage[] =
+	"Usage: ploop umount -d DEV | -m DIR | IMAGE\n"
+	"\n"
+	"Unmounts the filesystems of a device, stops it and detaches its images.\n"
+	"\n"
+	"  -d DEV   the device, as /dev/ploop0\n"
+	"  -m DIR   the device that is mounted on DIR\n"
+	"  IMAGE    the device that has this image, at any level\n"
+	"  -h       show this help\n";
+
+static int device_of_image(const char *path, int *index)
+{
+	struct ploop_info_list list;
+	struct ploop_image img;
+	int rc;
+
+	rc = ploop_image_open(&img, path, false);
+	if (rc)
+		return rc;
+	rc = ploop_sysfs_list(&list);
+	if (rc)
+		goto out_close_image;
+	*index = -1;
+	for (size_t i = 0; i < list.n && !rc; i++) {
+		const struct ploop_info *info = &list.info[i];
+
+		if (!ploop_sysfs_find_delta(info, img.path, img.dev, img.ino))
+			continue;
+		if (*index >= 0)
+			rc = ploop_fail(PLOOP_EXIT_PARAM,
+					"%s is part of /dev/ploop%d and %s: choose one with -d",
+					img.path, *index, info->node);
+		*index = info->index;
+	}
+	if (!rc && *index < 0)
+		rc = ploop_fail(PLOOP_EXIT_NOT_ATTACHED,
+				"%s is not attached to any device; see `ploop list`", img.path);
+	ploop_sysfs_free_list(&list);
+out_close_image:
+	ploop_image_close(&img);
+	return rc;
+}
+
+static int parse_args(int argc, char *argv[], int *index)
+{
+	const char *dev = NULL, *dir = NULL;
+	int option;
+
+	while ((option = getopt(argc, argv, "d:m:h")) != -1) {
+		switch (option) {
+		case 'd':
+			dev = optarg;
+			break;
+		case 'm':
+			dir = optarg;
+			break;
+		case 'h':
+			return PLOOP_SHOW_HELP;
+		default:
+			return PLOOP_SHOW_USAGE;
+		}
+	}
+	if (!!dev + !!dir + (argc - optind) != 1)
+		return PLOOP_SHOW_USAGE;
+	if (dev)
+		return ploop_node_parse(dev, index);
+	if (dir)
+		return ploop_mounts_device_of(dir, index);
+	return device_of_image(argv[optind], index);
+}
+
+static int check_attached(int index)
+{
+	struct ploop_info info;
+	int rc;
+
+	rc = ploop_sysfs_device(index, &info);
+	if (rc)
+		return rc;
+	if (!info.n_deltas)
+		rc = ploop_fail(PLOOP_EXIT_NOT_ATTACHED, "%s has no images; see `ploop list`",
+				info.node);
+	ploop_sysfs_free(&info);
+	return rc;
+}
+
+/**
+ * ploop_cmd_umount() - ploop umount
+ * @argc: number of arguments
+ * @argv: the arguments
+ *
+ * Return: an exit code, PLOOP_SHOW_USAGE or PLOOP_SHOW_HELP.
+ */
+int ploop_cmd_umount(int argc, char *argv[])
+{
+	struct ploop_device dev;
+	int index, rc;
+
+	rc = parse_args(argc, argv, &index);
+	if (!rc)
+		rc = check_attached(index);
+	if (!rc)
+		rc = ploop_cancel_hold();
+	if (!rc)
+		rc = ploop_mounts_remove_all(index);
+	if (!rc)
+		rc = ploop_device_open(&dev, index);
+	if (rc)
+		return rc;
+	rc = ploop_device_detach(&dev, true);
+	ploop_device_close(&dev);
+	return rc;
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "report.h"
+
+/**
+ * ploop_file_read() - read a whole range
+ * @fd: an open file
+ * @buf: where to
+ * @len: bytes
+ * @offset: where from
+ *
+ * Return: 0, or -1 with errno; the end of the file within the range is
+ * ENODATA. Says nothing.
+ */
+int ploop_file_read(int fd, void *buf, size_t len, uint64_t offset)
+{
+	char *p = buf;
+
+	while (len) {
+		ssize_t n = pread(fd, p, len, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -1;
+		if (n == 0) {
+			errno = ENODATA;
+			return -1;
+		}
+		p += n;
+		len -= (size_t)n;
+		offset += (uint64_t)n;
+	}
+	return 0;
+}
+
+/**
+ * ploop_file_write() - write a whole range
+ * @fd: a file open for writing
+ * @buf: what
+ * @len: bytes
+ * @offset: where to
+ *
+ * Return: 0, or -1 with errno. Says nothing.
+ */
+int ploop_file_write(int fd, const void *buf, size_t len, uint64_t offset)
+{
+	const char *p = buf;
+
+	while (len) {
+		ssize_t n = pwrite(fd, p, len, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -1;
+		p += n;
+		len -= (size_t)n;
+		offset += (uint64_t)n;
+	}
+	return 0;
+}
+
+/**
+ * ploop_file_sync_dir() - make the directory entry of a file durable
+ * @path: the file
+ *
+ * Return: 0 or an exit code.
+ */
+int ploop_file_sync_dir(const char *path)
+{
+	char *copy = strdup(path);
+	const char *dir;
+	int rc = 0;
+	int fd;
+
+	if (!copy)
+		return ploop_fail_memory();
+	dir = dirname(copy);
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0) {
+		rc = ploop_fail_errno(PLOOP_EXIT_FSYNC, "cannot open directory %s", dir);
+		goto out_free_copy;
+	}
+	/* EINVAL: this filesystem has no fsync for directories */
+	if (fsync(fd) && errno != EINVAL)
+		rc = ploop_fail_errno(PLOOP_EXIT_FSYNC, "cannot sync directory %s", dir);
+	close(fd);
+out_free_copy:
+	free(copy);
+	return rc;
+}

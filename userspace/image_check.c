@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "image.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cancel.h"
+#include "file.h"
+#include "report.h"
+#include "size.h"
+
+/* the index is read in pieces of this many bytes; every cluster size is a multiple of it */
+#define INDEX_PIECE	(1u << PLOOP_CLUSTER_LOG_MIN << PLOOP_SECTOR_SHIFT)
+/*
+ * Data never lies further behind the index than this many times the disk:
+ * grown images move clusters to the end, so once is not enough.
+ */
+#define MAX_SPREAD	2u
+#define BITS		8u
+
+/*
+ * What a visitor of the index gets.
+ * Returns 0 to go on, an exit code to stop.
+ */
+typedef int (*visit_fn)(const struct ploop_image *img, uint32_t cluster, uint32_t entry,
+			void *data);
+
+/* call fn for every entry that is not zero */
+static int walk_index(const struct ploop_image *img, visit_fn fn, void *data)
+{
+	const uint64_t end = img->first * ploop_image_cluster_bytes(img);
+	const uint32_t words = INDEX_PIECE / sizeof(uint32_t);
+	uint32_t *piece = malloc(INDEX_PIECE);
+	uint64_t offset;
+	int rc = 0;
+
+	if (!piece)
+		return ploop_fail_memory();
+	for (offset = 0; offset < end && !rc; offset += INDEX_PIECE) {
+		const uint64_t base = offset / sizeof(uint32_t);
+
+		if (ploop_cancelled()) {
+			rc = ploop_fail_cancelled();
+			break;
+		}
+		if (ploop_file_read(img->fd, piece, INDEX_PIECE, offset)) {
+			rc = ploop_fail_errno(PLOOP_EXIT_READ,
+					      "cannot read the index of %s at byte %" PRIu64,
+					      img->path, offset);
+			break;
+		}
+		for (uint32_t i = base ? 0 : PLOOP1_INDEX_SKIP; i < words && !rc; i++)
+			if (piece[i])
+				rc = fn(img, (uint32_t)(base + i - PLOOP1_INDEX_SKIP),
+					le32toh(piece[i]), data);
+	}
+	free(piece);
+	return rc;
+}
+
+static uint64_t entry_offset(uint32_t cluster)
+{
+	return ((uint64_t)cluster + PLOOP1_INDEX_SKIP) * sizeof(uint32_t);
+}
+
+static int bad_entry(const struct ploop_image *img, uint32_t cluster, uint32_t entry,
+		     const char *why)
+{
+	return ploop_fail(PLOOP_EXIT_FORMAT,
+			  "%s is damaged: the index entry of cluster %" PRIu32 " (byte %" PRIu64
+			  " of the file) is %" PRIu32 ", %s; restore the image from a backup",
+			  img->path, cluster, entry_offset(cluster), entry, why);
+}
+
+static int count_visit(const struct ploop_image *img, uint32_t cluster, uint32_t entry, void *data)
+{
+	uint64_t *used = data;
+
+	(void)entry;
+	if (cluster < img->clusters)
+		(*used)++;
+	return 0;
+}
+
+/**
+ * ploop_image_count() - count mapped clusters, without judging them
+ * @img: a loaded ploop1 image
+ * @used: out: the count
+ *
+ * Return: 0 or an exit code.
+ */
+int ploop_image_count(const struct ploop_image *img, uint64_t *used)
+{
+	*used = 0;
+	return walk_index(img, count_visit, used);
+}
+
+struct owner_search {
+	uint32_t entry;
+	uint32_t cluster;
+};
+
+static int owner_visit(const struct ploop_image *img, uint32_t cluster, uint32_t entry, void *data)
+{
+	struct owner_search *search = data;
+
+	(void)img;
+	if (entry != search->entry)
+		return 0;
+	search->cluster = cluster;
+	return -1;
+}
+
+static int bad_duplicate(const struct ploop_image *img, uint32_t cluster, uint32_t entry)
+{
+	struct owner_search search = { .entry = entry, .cluster = cluster };
+	int rc;
+
+	rc = walk_index(img, owner_visit, &search);
+	if (rc > 0)
+		return rc;
+	return ploop_fail(PLOOP_EXIT_FORMAT,
+			  "%s is damaged: clusters %" PRIu32 " and %" PRIu32
+			  " (index entries at bytes %" PRIu64 " and %" PRIu64
+			  " of the file) are both at %" PRIu32 "; restore the image from a backup",
+			  img->path, search.cluster, cluster, entry_offset(search.cluster),
+			  entry_offset(cluster), entry);
+}
+
+/*
+ * seen: one bit for each cluster the file may have
+ * limit: number of these
+ */
+struct check {
+	struct ploop_image_usage *usage;
+	unsigned char *seen;
+	uint64_t limit;
+};
+
+static int check_visit(const struct ploop_image *img, uint32_t cluster, uint32_t entry, void *data)
+{
+	const uint32_t unit = img->version == PLOOP_IMAGE_V1 ? img->cluster_sectors : 1;
+	const uint32_t iblk = entry / unit;
+	struct check *check = data;
+	const unsigned char bit = (unsigned char)(1u << iblk % BITS);
+
+	if (cluster >= img->clusters)
+		return bad_entry(img, cluster, entry, "but the disk ends before this cluster");
+	if (entry % unit)
+		return bad_entry(img, cluster, entry, "which is not the start of a cluster");
+	if (iblk < img->first)
+		return bad_entry(img, cluster, entry, "which is inside the index");
+	if (iblk >= check->limit)
+		return bad_entry(img, cluster, entry, "which is far behind the end of the file");
+	if (check->seen[iblk / BITS] & bit)
+		return bad_duplicate(img, cluster, entry);
+	check->seen[iblk / BITS] |= bit;
+
+	check->usage->used++;
+	if (((uint64_t)iblk + 1) * ploop_image_cluster_bytes(img) > img->file_size)
+		check->usage->beyond_eof++;
+	if (check->usage->file_clusters <= iblk)
+		check->usage->file_clusters = (uint64_t)iblk + 1;
+	return 0;
+}
+
+/**
+ * ploop_image_check() - check the whole index
+ * @img: a loaded ploop1 image
+ * @usage: out: what was found
+ *
+ * Entries behind the end of the file are counted, not refused: a crash leaves
+ * them. Entries for clusters the disk has not, inside the index, not at the
+ * start of a cluster, or with the same cluster as another are damage.
+ *
+ * Return: 0 or an exit code.
+ */
+int ploop_image_check(const struct ploop_image *img, struct ploop_image_usage *usage)
+{
+	const uint64_t cluster = ploop_image_cluster_bytes(img);
+	const uint64_t in_file = ploop_round_up(img->file_size, cluster) / cluster;
+	struct check check = { .usage = usage };
+	int rc;
+
+	memset(usage, 0, sizeof(*usage));
+	usage->file_clusters = img->first;
+	check.limit = (uint64_t)img->first + (uint64_t)img->clusters * MAX_SPREAD;
+	if (check.limit < in_file)
+		check.limit = in_file;
+	if (check.limit > UINT32_MAX)
+		check.limit = UINT32_MAX;
+	check.seen = calloc(check.limit / BITS + 1, 1);
+	if (!check.seen)
+		return ploop_fail_memory();
+	rc = walk_index(img, check_visit, &check);
+	free(check.seen);
+	return rc;
+}
+
+/* the file gets whole clusters, up to the last one the index names */
+static int extend_file(struct ploop_image *img, const struct ploop_image_usage *usage)
+{
+	const uint64_t cluster = ploop_image_cluster_bytes(img);
+	uint64_t size = ploop_round_up(img->file_size, cluster);
+
+	if (size < usage->file_clusters * cluster)
+		size = usage->file_clusters * cluster;
+	if (size == img->file_size)
+		return 0;
+	if (ftruncate(img->fd, (off_t)size))
+		return ploop_fail_errno(PLOOP_EXIT_TRUNCATE,
+					"cannot extend %s to %" PRIu64 " bytes", img->path, size);
+	/* the index must not be called good before the clusters it names exist */
+	if (fsync(img->fd))
+		return ploop_fail_errno(PLOOP_EXIT_FSYNC, "cannot sync %s", img->path);
+	img->file_size = size;
+	return 0;
+}
+
+static int close_header(struct ploop_image *img, const struct ploop_image_usage *usage)
+{
+	struct ploop1_header *h = &img->header;
+	const uint32_t flags = le32toh(h->flags);
+
+	h->in_use = htole32(PLOOP1_CLOSED);
+	if (usage->used)
+		h->flags = htole32(flags & ~PLOOP1_FLAG_EMPTY);
+	if (ploop_file_write(img->fd, h, sizeof(*h), 0))
+		return ploop_fail_errno(PLOOP_EXIT_WRITE, "cannot write the header of %s",
+					img->path);
+	if (fsync(img->fd))
+		return ploop_fail_errno(PLOOP_EXIT_FSYNC, "cannot sync %s", img->path);
+	return 0;
+}
+
+/**
+ * ploop_image_recover() - make an image that a crash left behind usable
+ * @img: a loaded ploop1 image, writable and locked exclusively
+ *
+ * Checks the index; when it is good, extends the file with zeros as far as the
+ * index reaches, and to whole clusters, then removes the mark of use. A
+ * damaged image is left as it is.
+ *
+ * Return: 0 or an exit code.
+ */
+int ploop_image_recover(struct ploop_image *img)
+{
+	const bool dirty = ploop_image_is_dirty(img);
+	const bool ragged = ploop_image_is_ragged(img);
+	struct ploop_image_usage usage;
+	int rc;
+
+	rc = ploop_image_check(img, &usage);
+	if (rc)
+		return rc;
+	rc = extend_file(img, &usage);
+	if (rc)
+		return rc;
+	if (dirty) {
+		rc = close_header(img, &usage);
+		if (rc)
+			return rc;
+	}
+	ploop_note("%s: recovered%s: %" PRIu64 " clusters checked, %" PRIu64
+		   " behind the end of the file filled with zeros%s",
+		   img->path, dirty ? " after a crash" : "", usage.used, usage.beyond_eof,
+		   ragged ? ", file extended to whole clusters" : "");
+	return 0;
+}

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "image.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cancel.h"
+#include "file.h"
+#include "lock.h"
+#include "report.h"
+#include "size.h"
+
+/* the index is zeroed in pieces of this many bytes */
+#define ZERO_PIECE	(1u << 20)
+/* a raw image ends on a border of this many bytes */
+#define RAW_ALIGN	4096u
+/* the size of the index is rounded to this before it is rounded to clusters */
+#define INDEX_ALIGN	512u
+
+/* the CHS geometry that old tools expect in between these sizes (sectors) */
+#define CHS_CLASSIC_MIN		1032192u
+#define CHS_CLASSIC_MAX		16777216u
+#define CHS_CLASSIC_HEADS	16u
+#define CHS_CLASSIC_SECTORS	63u
+
+struct chs {
+	uint32_t heads;
+	uint32_t cylinders;
+};
+
+static uint32_t first_divisor(const uint32_t *list, size_t n, uint64_t value)
+{
+	for (size_t i = 0; i < n; i++)
+		if (value % list[i] == 0)
+			return list[i];
+	return 0;
+}
+
+static uint32_t saturate(uint64_t value)
+{
+	return value > UINT32_MAX ? UINT32_MAX : (uint32_t)value;
+}
+
+static struct chs chs_of(uint64_t sectors)
+{
+	static const uint32_t sector_list[] = { CHS_CLASSIC_SECTORS, 32, 16, 8 };
+	static const uint32_t head_list[] = { CHS_CLASSIC_HEADS, 8, 4, 2 };
+	const struct chs flat = { .heads = 1, .cylinders = saturate(sectors) };
+	uint32_t per_track, heads;
+
+	if (sectors > CHS_CLASSIC_MIN && sectors < CHS_CLASSIC_MAX) {
+		const uint32_t cylinder = CHS_CLASSIC_HEADS * CHS_CLASSIC_SECTORS;
+
+		return (struct chs){ CHS_CLASSIC_HEADS, saturate(sectors / cylinder) };
+	}
+	per_track = first_divisor(sector_list, sizeof(sector_list) / sizeof(*sector_list), sectors);
+	if (!per_track)
+		return flat;
+	sectors /= per_track;
+	heads = first_divisor(head_list, sizeof(head_list) / sizeof(*head_list), sectors);
+	if (!heads)
+		return flat;
+	return (struct chs){ heads, saturate(sectors / heads) };
+}
+
+static void fill_header(struct ploop_image *img)
+{
+	const struct chs chs = chs_of(img->size);
+	struct ploop1_header *h = &img->header;
+
+	memset(h, 0, sizeof(*h));
+	memcpy(h->signature,
+	       img->version == PLOOP_IMAGE_V1 ? PLOOP1_SIGNATURE_V1 : PLOOP1_SIGNATURE_V2,
+	       sizeof(h->signature));
+	h->type = htole32(PLOOP1_TYPE);
+	h->heads = htole32(chs.heads);
+	h->cylinders = htole32(chs.cylinders);
+	h->cluster_sectors = htole32(img->cluster_sectors);
+	h->clusters = htole32(img->clusters);
+	h->size = htole64(img->size);
+	h->in_use = htole32(PLOOP1_CLOSED);
+	h->first_block_offset = htole32(img->first * img->cluster_sectors);
+	h->flags = htole32(PLOOP1_FLAG_EMPTY);
+}
+
+/* size, clusters and first of a new ploop1 image, and whether they fit the format */
+static int plan_ploop1(struct ploop_image *img, const struct ploop_image_params *p)
+{
+	const uint64_t size = ploop_round_up(p->size, p->cluster_sectors);
+	const uint64_t clusters = size / p->cluster_sectors;
+	const uint64_t words = clusters + PLOOP1_INDEX_SKIP;
+	const uint64_t cluster = (uint64_t)p->cluster_sectors << PLOOP_SECTOR_SHIFT;
+	const uint64_t index = ploop_round_up(ploop_round_up(words * sizeof(uint32_t), INDEX_ALIGN),
+					      cluster) / cluster;
+	uint64_t limit = UINT32_MAX;
+
+	/* v1 counts file offsets in sectors, v2 in clusters, both in 32 bits */
+	if (p->version == PLOOP_IMAGE_V1)
+		limit /= p->cluster_sectors;
+	if (clusters + index > limit)
+		return ploop_fail(PLOOP_EXIT_PARAM,
+				  "%s: %" PRIu64 " sectors are too many for a version %u image with clusters of %u sectors; take %s",
+				  img->path, size, p->version, p->cluster_sectors,
+				  p->version == PLOOP_IMAGE_V1 ? "version 2" : "bigger clusters");
+	img->version = p->version;
+	img->cluster_sectors = p->cluster_sectors;
+	img->size = size;
+	img->clusters = (uint32_t)clusters;
+	img->first = (uint32_t)index;
+	return 0;
+}
+
+/* header and index are written, not left as a hole: old drivers want blocks there */
+static int write_ploop1(struct ploop_image *img)
+{
+	const uint64_t end = img->first * ploop_image_cluster_bytes(img);
+	uint64_t offset = 0;
+	int rc = 0;
+	char *zeros;
+
+	zeros = calloc(1, ZERO_PIECE);
+	if (!zeros)
+		return ploop_fail_memory();
+	while (offset < end && !rc) {
+		const size_t len = end - offset < ZERO_PIECE ? (size_t)(end - offset) : ZERO_PIECE;
+
+		if (ploop_cancelled())
+			rc = ploop_fail_cancelled();
+		else if (ploop_file_write(img->fd, zeros, len, offset))
+			rc = ploop_fail_errno(PLOOP_EXIT_WRITE, "cannot write %s", img->path);
+		offset += len;
+	}
+	free(zeros);
+	if (rc)
+		return rc;
+	fill_header(img);
+	if (ploop_file_write(img->fd, &img->header, sizeof(img->header), 0))
+		return ploop_fail_errno(PLOOP_EXIT_WRITE, "cannot write %s", img->path);
+	img->file_size = end;
+	return 0;
+}
+
+static int write_raw(struct ploop_image *img, const struct ploop_image_params *p)
+{
+	const uint64_t bytes = ploop_round_up(p->size << PLOOP_SECTOR_SHIFT, RAW_ALIGN);
+
+	if (bytes > INT64_MAX)
+		return ploop_fail(PLOOP_EXIT_PARAM, "%s: too big for a file", img->path);
+	img->cluster_sectors = p->cluster_sectors;
+	img->size = bytes >> PLOOP_SECTOR_SHIFT;
+	img->file_size = bytes;
+	if (!fallocate(img->fd, 0, 0, (off_t)bytes))
+		return 0;
+	if (errno != EOPNOTSUPP)
+		return ploop_fail_errno(PLOOP_EXIT_FALLOCATE, "cannot allocate %" PRIu64
+					" bytes for %s", bytes, img->path);
+	ploop_note("%s: this filesystem cannot allocate in advance, the image is sparse",
+		   img->path);
+	if (ftruncate(img->fd, (off_t)bytes))
+		return ploop_fail_errno(PLOOP_EXIT_TRUNCATE,
+					"cannot make %s %" PRIu64 " bytes long", img->path, bytes);
+	return 0;
+}
+
+/* O_EXCL, so that what is removed on failure is surely our own */
+static int create_file(struct ploop_image *img, const char *path)
+{
+	struct stat st;
+
+	img->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, PLOOP_IMAGE_MODE);
+	if (img->fd < 0 && errno == EEXIST)
+		return ploop_fail(PLOOP_EXIT_PARAM,
+				  "%s exists already; remove it or choose another name", path);
+	if (img->fd < 0)
+		return ploop_fail_errno(PLOOP_EXIT_CREATE, "cannot create %s", path);
+	if (fstat(img->fd, &st))
+		return ploop_fail_errno(PLOOP_EXIT_STAT, "cannot examine %s", path);
+	img->dev = st.st_dev;
+	img->ino = st.st_ino;
+	free(img->path);
+	img->path = realpath(path, NULL);
+	if (!img->path)
+		return ploop_fail_errno(PLOOP_EXIT_CREATE, "cannot resolve %s", path);
+	return 0;
+}
+
+static int write_image(struct ploop_image *img, const struct ploop_image_params *params)
+{
+	int rc;
+
+	rc = ploop_lock_image(img, true);
+	if (rc)
+		return rc;
+	rc = img->format == PLOOP_FMT_RAW ? write_raw(img, params) : write_ploop1(img);
+	if (rc)
+		return rc;
+	if (fsync(img->fd))
+		return ploop_fail_errno(PLOOP_EXIT_FSYNC, "cannot sync %s", img->path);
+	return ploop_file_sync_dir(img->path);
+}
+
+/**
+ * ploop_image_create() - make a new image, durably
+ * @img: out: the image, open for writing and locked; to be closed by the caller
+ *       when this succeeds
+ * @path: the file; it must not exist
+ * @params: what it shall be; sizes are rounded up
+ *
+ * Return: 0, or an exit code and no file was left.
+ */
+int ploop_image_create(struct ploop_image *img, const char *path,
+		       const struct ploop_image_params *params)
+{
+	int rc;
+
+	memset(img, 0, sizeof(*img));
+	img->fd = -1;
+	img->writable = true;
+	img->format = params->format;
+	img->path = strdup(path);
+	if (!img->path)
+		return ploop_fail_memory();
+	rc = img->format == PLOOP_FMT_RAW ? 0 : plan_ploop1(img, params);
+	if (rc)
+		goto out_close_image;
+	rc = create_file(img, path);
+	if (rc && img->fd < 0)
+		goto out_close_image;
+	if (!rc)
+		rc = write_image(img, params);
+	if (rc)
+		goto out_unlink_image;
+	return 0;
+
+out_unlink_image:
+	ploop_image_unlink(img);
+out_close_image:
+	ploop_image_close(img);
+	return rc;
+}
+
+/**
+ * ploop_image_unlink() - remove the file of an image that could not be finished
+ * @img: the image
+ *
+ * The path may by now be somebody else's file: that one stays.
+ */
+void ploop_image_unlink(const struct ploop_image *img)
+{
+	struct stat st;
+
+	if (!img->path || lstat(img->path, &st))
+		return;
+	if (st.st_dev != img->dev || st.st_ino != img->ino)
+		return;
+	if (unlink(img->path))
+		ploop_note("cannot remove the unfinished %s; remove it yourself", img->path);
+}

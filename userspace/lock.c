@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "lock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "mounts.h"
+#include "report.h"
+#include "sysfs.h"
+
+static int in_use_by(const struct ploop_image *img, const struct ploop_info *info)
+{
+	char *where = ploop_mounts_describe(info->index);
+
+	ploop_fail(PLOOP_EXIT_IN_USE, "%s is in use by %s%s%s%s: run `ploop umount -d %s` first",
+		   img->path, info->node, where ? " (mounted on " : "", where ? where : "",
+		   where ? ")" : "", info->node);
+	ploop_mounts_free_description(where);
+	return PLOOP_EXIT_IN_USE;
+}
+
+/* an image may be attached several times, as long as everybody only reads it */
+static int refuse_attached(const struct ploop_image *img, bool exclusive)
+{
+	struct ploop_info_list list;
+	int rc;
+
+	rc = ploop_sysfs_list(&list);
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < list.n && !rc; i++) {
+		const struct ploop_delta *delta;
+
+		delta = ploop_sysfs_find_delta(&list.info[i], img->path, img->dev, img->ino);
+		if (delta && (exclusive || !delta->readonly))
+			rc = in_use_by(img, &list.info[i]);
+	}
+	ploop_sysfs_free_list(&list);
+	return rc;
+}
+
+static int set_lock(const struct ploop_image *img, bool exclusive)
+{
+	struct flock lock = {
+		.l_type = exclusive ? F_WRLCK : F_RDLCK,
+		.l_whence = SEEK_SET,
+	};
+
+	return fcntl(img->fd, F_OFD_SETLK, &lock);
+}
+
+/**
+ * ploop_lock_image() - lock an image against other users, or say who they are
+ * @img: an open image; writable when @exclusive
+ * @exclusive: nobody else may have it; else nobody may write it
+ *
+ * The lock belongs to the open file and ends when that is closed. A lock held
+ * already is changed. The driver takes the same lock on attached images.
+ *
+ * Return: 0; PLOOP_EXIT_IN_USE when a device has the image; PLOOP_EXIT_BUSY
+ * when somebody else locked it; another exit code when this failed.
+ */
+int ploop_lock_image(const struct ploop_image *img, bool exclusive)
+{
+	int error;
+	int rc;
+
+	error = set_lock(img, exclusive) ? errno : 0;
+	if (error && error != EAGAIN && error != EACCES) {
+		errno = error;
+		return ploop_fail_errno(PLOOP_EXIT_LOCK,
+					"cannot lock %s; its filesystem must support file locks",
+					img->path);
+	}
+	rc = refuse_attached(img, exclusive || error);
+	if (rc)
+		return rc;
+	if (error)
+		return ploop_fail(PLOOP_EXIT_BUSY,
+				  "%s is locked by another program, and no ploop device of this system has it: wait for it to end (see `lslocks` or `fuser -v %s`)",
+				  img->path, img->path);
+	return 0;
+}

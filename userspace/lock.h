@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Who uses an image: locks of offline users, and attached devices.
+ */
+#ifndef PLOOP_LOCK_H
+#define PLOOP_LOCK_H
+
+#include <stdbool.h>
+
+#include "image.h"
+
+int ploop_lock_image(const struct ploop_image *img, bool exclusive);
+
+#endif /* PLOOP_LOCK_H */
