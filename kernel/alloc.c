@@ -151,6 +151,9 @@ static int prealloc(struct ploop_device *plo, u64 clusters)
 				ploop_iblk_pos(plo, clusters));
 	if (!err)
 		a->prealloc_end += clusters;
+	else
+		/* A full host keeps what it could allocate: others need it more. */
+		top->io->truncate(top, ploop_iblk_pos(plo, a->prealloc_end));
 	return err;
 }
 
@@ -217,7 +220,7 @@ out_unlock:
  */
 void ploop_free_cluster(struct ploop_device *plo, u32 iblk)
 {
-	ploop_stat_inc(plo, clusters_freed);
+	ploop_stat_inc(plo, PLOOP_STAT_CLUSTERS_FREED);
 	if (!ploop_free_extent(plo, iblk, 1, GFP_NOIO | __GFP_NOWARN))
 		ploop_reclaim_now(plo);
 }

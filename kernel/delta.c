@@ -29,6 +29,8 @@ static int check_file(struct file *file, bool rdonly)
 {
 	if (!S_ISREG(file_inode(file)->i_mode))
 		return -EINVAL;
+	if (IS_SWAPFILE(file_inode(file)))
+		return -EBUSY;
 	if (!(file->f_mode & FMODE_READ))
 		return -EINVAL;
 	return !(file->f_mode & FMODE_WRITE) == rdonly ? 0 : -EINVAL;

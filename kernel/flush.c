@@ -77,12 +77,12 @@ int ploop_delta_sync(struct ploop_delta *delta, bool full)
 	int err;
 
 	xchg(&delta->dirty, 0);
-	ploop_stat_inc(plo, bio_fsync);
+	ploop_stat_inc(plo, PLOOP_STAT_BIO_FSYNC);
 	err = delta->io->sync(delta, full);
 	if (err) {
 		ploop_delta_dirty(delta);
 		if (test_bit(PLOOP_S_RUNNING, &plo->state))
-			ploop_abort(plo, "sync of the image", err);
+			ploop_abort(plo, "image could not be synced", err);
 	}
 	return err;
 }
@@ -124,7 +124,7 @@ static int write_pages(struct ploop_device *plo, const u32 *page, unsigned int n
 		if (err)
 			return err;
 	}
-	ploop_stat_add(plo, map_single_writes, n);
+	ploop_stat_add(plo, PLOOP_STAT_MAP_SINGLE_WRITES, n);
 	return 0;
 }
 
@@ -148,7 +148,7 @@ static int write_index(struct ploop_device *plo)
 		}
 		err = write_pages(plo, page, n);
 		if (err) {
-			ploop_abort(plo, "write of the index", err);
+			ploop_abort(plo, "index could not be written", err);
 			return err;
 		}
 	}
@@ -168,7 +168,7 @@ static int flush_locked(struct ploop_device *plo)
 		return err;
 	/* All syncs of a running device are made under our mutex: none is under way. */
 	if (!READ_ONCE(top->dirty)) {
-		ploop_stat_inc(plo, bio_flush_skip);
+		ploop_stat_inc(plo, PLOOP_STAT_BIO_FLUSH_SKIP);
 		return 0;
 	}
 	return ploop_delta_sync(top, false);

@@ -53,7 +53,7 @@ bool ploop_cluster_trylock(struct ploop_io *io, u32 clu)
 	}
 	spin_unlock_irqrestore(&plo->cluster_lock, flags);
 	if (owner) {
-		ploop_stat_inc(plo, bio_lockouts);
+		ploop_stat_inc(plo, PLOOP_STAT_BIO_LOCKOUTS);
 		ploop_epoch_put(&plo->epoch, epoch);
 	}
 	return !owner;

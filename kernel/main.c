@@ -21,6 +21,7 @@ static int __init ploop_init(void)
 {
 	int err;
 
+	ploop_sysfs_init();
 	err = ploop_request_init();
 	if (err)
 		return err;

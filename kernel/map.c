@@ -85,7 +85,7 @@ EXPORT_SYMBOL_GPL(ploop_map_reserve);
  * @clu: the cluster, reserved by ploop_map_reserve() or mapped before
  * @entry: ploop_entry() or 0
  *
- * A release: who sees the entry sees what was written before it.
+ * Who sees the entry sees what was written before it.
  *
  * Context: any; the caller owns the cluster lock of @clu, or the map is not
  * yet in use.
@@ -96,6 +96,7 @@ void ploop_map_set(struct ploop_map *map, u32 clu, u64 entry)
 
 	if (WARN_ON_ONCE(!leaf))
 		return;
+	/* Pairs with the address dependency of ploop_map_lookup(). */
 	smp_store_release(&leaf->entry[clu & (PLOOP_LEAF_ENTRIES - 1)], entry);
 }
 EXPORT_SYMBOL_GPL(ploop_map_set);

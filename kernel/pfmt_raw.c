@@ -20,7 +20,7 @@ static int raw_open(struct ploop_delta *delta, struct ploop_map **map)
 	else if (clusters > U32_MAX)
 		why = "file has more clusters than 32 bits can count; use larger ones";
 	if (why) {
-		ploop_err(plo, "%pD: %s\n", delta->file, why);
+		ploop_err(plo, "%pD4: %s\n", delta->file, why);
 		return -EINVAL;
 	}
 	*map = ploop_map_alloc(clusters);

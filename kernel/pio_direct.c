@@ -79,12 +79,12 @@ static int direct_open(struct ploop_delta *delta, struct file *client)
 	if (IS_ERR(file)) {
 		err = PTR_ERR(file);
 		if (err == -EINVAL)
-			ploop_err(delta->plo, "%pD: host filesystem without direct I/O\n", client);
+			ploop_err(delta->plo, "%pD4: host filesystem without direct I/O\n", client);
 		return err == -EINVAL ? -EOPNOTSUPP : err;
 	}
 	err = learn_alignment(delta, file);
 	if (err) {
-		ploop_err(delta->plo, "%pD: host filesystem gives no direct I/O on this file\n",
+		ploop_err(delta->plo, "%pD4: host filesystem gives no direct I/O on this file\n",
 			  file);
 		goto out_put_file;
 	}

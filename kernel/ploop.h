@@ -202,6 +202,7 @@ struct ploop_freed {
  * @event_work: tells the world about @PLOOP_S_NOSPC
  * @event_wait: sleepers in pstate/event
  * @stats: counters
+ * @stat_base: what pstat shows as 0 [atomic]
  * @kobj_state: sysfs pstate
  * @kobj_stat: sysfs pstat
  * @kobj_tune: sysfs ptune
@@ -256,6 +257,7 @@ struct ploop_device {
 	wait_queue_head_t event_wait;
 
 	struct ploop_stats __percpu *stats;
+	u64 stat_base[PLOOP_NR_STATS];
 	struct kobject *kobj_state;
 	struct kobject *kobj_stat;
 	struct kobject *kobj_tune;
@@ -423,6 +425,7 @@ void ploop_flush_work(struct work_struct *work);
 int ploop_delta_sync(struct ploop_delta *delta, bool full);
 
 /* sysfs.c */
+void ploop_sysfs_init(void);
 int ploop_sysfs_add(struct ploop_device *plo);
 void ploop_sysfs_remove(struct ploop_device *plo);
 int ploop_sysfs_add_delta(struct ploop_delta *delta);

@@ -73,7 +73,7 @@ static int read_header(struct ploop_delta *delta)
 		err = -EBUSY;
 	}
 	if (err)
-		ploop_err(delta->plo, "%pD: header: %s\n", delta->file, why);
+		ploop_err(delta->plo, "%pD4: header: %s\n", delta->file, why);
 	return err;
 }
 
@@ -89,11 +89,12 @@ struct load {
 	struct ploop_bitmap owned;
 };
 
-static int load_entry(struct load *ld, u32 word, u32 raw)
+static int load_entry(struct load *ld, u64 word, u32 raw)
 {
 	struct ploop_delta *delta = ld->delta;
 	struct ploop1 *p = delta->format_priv;
-	u32 clu = word - PLOOP1_INDEX_SKIP, iblk = 0;
+	u64 clu = word - PLOOP1_INDEX_SKIP;
+	u32 iblk = 0;
 	const char *why;
 	int err;
 
@@ -118,7 +119,7 @@ static int load_entry(struct load *ld, u32 word, u32 raw)
 	return err;
 
 out_report:
-	ploop_err(delta->plo, "%pD: index entry %u (value %u) %s\n", delta->file, clu,
+	ploop_err(delta->plo, "%pD4: index entry %llu (value %u) %s\n", delta->file, clu,
 		  raw, why);
 	return err;
 }

@@ -113,7 +113,7 @@ void ploop_io_end(struct ploop_io *io, int err)
 		ploop_flush_queue(io);
 		return;
 	}
-	ploop_stat_inc(plo, bio_out);
+	ploop_stat_inc(plo, PLOOP_STAT_BIO_OUT);
 	bio->bi_status = errno_to_blk_status(err == -EFBIG ? -ENOSPC : err);
 	bio_end_io_acct(bio, io->start);
 	mempool_free(io, &plo->io_pool);
@@ -135,7 +135,7 @@ void ploop_io_park(struct ploop_io *io, int err)
 	unsigned long flags;
 
 	put_epoch(io);
-	ploop_stat_inc(plo, bio_parked);
+	ploop_stat_inc(plo, PLOOP_STAT_BIO_PARKED);
 	spin_lock_irqsave(&plo->park_lock, flags);
 	list_add_tail(&io->list, &plo->parked);
 	spin_unlock_irqrestore(&plo->park_lock, flags);
@@ -179,8 +179,8 @@ void ploop_unpark_work(struct work_struct *work)
 /**
  * ploop_abort() - stop writing to the images of a device
  * @plo: the device
- * @why: what failed, for the log
- * @err: its errno
+ * @why: what happened, for the log
+ * @err: errno, or 0
  *
  * What the index on the disk says is unknown from now on; only a check of the
  * image, after CLEAR, can tell.
@@ -191,7 +191,7 @@ void ploop_abort(struct ploop_device *plo, const char *why, int err)
 {
 	if (test_and_set_bit(PLOOP_S_ABORT, &plo->state))
 		return;
-	ploop_err(plo, "%s failed: error %d; writes are refused until the device is cleared\n",
+	ploop_err(plo, "%s (error %d): writes are refused until the device is cleared\n",
 		  why, err);
 	wake_up_interruptible(&plo->event_wait);
 	mod_delayed_work(plo->index_wq, &plo->unpark_work, 0);
@@ -316,7 +316,7 @@ static struct bio *split(struct ploop_device *plo, struct bio *bio)
 	}
 	bio_chain(first, bio);
 	submit_bio_noacct(bio);
-	ploop_stat_inc(plo, bio_splits);
+	ploop_stat_inc(plo, PLOOP_STAT_BIO_SPLITS);
 	return first;
 }
 
@@ -334,9 +334,9 @@ static bool read_hole(struct ploop_device *plo, struct bio *bio)
 	if (entry)
 		return false;
 	start = bio_start_io_acct(bio);
-	ploop_stat_inc(plo, bio_in);
-	ploop_stat_inc(plo, bio_rzero);
-	ploop_stat_inc(plo, bio_out);
+	ploop_stat_inc(plo, PLOOP_STAT_BIO_IN);
+	ploop_stat_inc(plo, PLOOP_STAT_BIO_RZERO);
+	ploop_stat_inc(plo, PLOOP_STAT_BIO_OUT);
 	zero_fill_bio(bio);
 	bio_end_io_acct(bio, start);
 	bio_endio(bio);
@@ -345,13 +345,13 @@ static bool read_hole(struct ploop_device *plo, struct bio *bio)
 
 static void count_in(struct ploop_device *plo, struct bio *bio)
 {
-	ploop_stat_inc(plo, bio_in);
+	ploop_stat_inc(plo, PLOOP_STAT_BIO_IN);
 	if (bio->bi_opf & REQ_PREFLUSH)
-		ploop_stat_inc(plo, bio_flush_in);
+		ploop_stat_inc(plo, PLOOP_STAT_BIO_FLUSH_IN);
 	if (bio->bi_opf & REQ_FUA)
-		ploop_stat_inc(plo, bio_fua_in);
+		ploop_stat_inc(plo, PLOOP_STAT_BIO_FUA_IN);
 	if (bio_op(bio) == REQ_OP_DISCARD || bio_op(bio) == REQ_OP_WRITE_ZEROES)
-		ploop_stat_inc(plo, bio_discard);
+		ploop_stat_inc(plo, PLOOP_STAT_BIO_DISCARD);
 }
 
 /**

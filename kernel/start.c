@@ -7,7 +7,7 @@
 #include <linux/module.h>
 
 /* The strictest of all deltas: any of them may serve any read. */
-static struct ploop_limits device_limits(struct ploop_device *plo)
+static int set_limits(struct ploop_device *plo)
 {
 	struct ploop_limits l = {
 		.block_size = SECTOR_SIZE,
@@ -20,7 +20,12 @@ static struct ploop_limits device_limits(struct ploop_device *plo)
 		l.dma_alignment |= plo->level[i]->dma_alignment;
 		l.stable_writes |= plo->level[i]->stable_writes;
 	}
-	return l;
+	if (plo->size << SECTOR_SHIFT & (l.block_size - 1)) {
+		ploop_err(plo, "disk size is not a multiple of the %u-byte blocks of the host\n",
+			  l.block_size);
+		return -EINVAL;
+	}
+	return ploop_set_limits(plo->disk, &l);
 }
 
 /*
@@ -48,7 +53,6 @@ static void announce(struct ploop_device *plo)
 int ploop_start(struct ploop_device *plo)
 {
 	struct ploop_delta *top = plo->top;
-	struct ploop_limits limits;
 	int err;
 
 	lockdep_assert_held(&plo->ctl_mutex);
@@ -62,8 +66,7 @@ int ploop_start(struct ploop_device *plo)
 		if (err)
 			return err;
 	}
-	limits = device_limits(plo);
-	err = ploop_set_limits(plo->disk, &limits);
+	err = set_limits(plo);
 	if (err)
 		return err;
 	err = ploop_index_init(plo);

@@ -25,13 +25,11 @@ struct node {
  * @attr: name and mode
  * @show: print it
  * @store: change it
- * @stat: for pstat: offset of the counter in struct ploop_stats
  */
 struct entry {
 	struct attribute attr;
 	ssize_t (*show)(void *owner, const struct entry *e, char *buf);
 	ssize_t (*store)(void *owner, const struct entry *e, const char *buf, size_t len);
-	size_t stat;
 };
 
 static ssize_t node_show(struct kobject *kobj, struct attribute *attr, char *buf)
@@ -136,49 +134,72 @@ static struct attribute *delta_attrs[] = {
 ATTRIBUTE_GROUPS(delta);
 
 /* pstat */
-static u64 stat_sum(struct ploop_device *plo, size_t offset)
+static const char * const stat_names[PLOOP_NR_STATS] = {
+	[PLOOP_STAT_BIO_IN]		= "bio_in",
+	[PLOOP_STAT_BIO_OUT]		= "bio_out",
+	[PLOOP_STAT_BIO_SPLITS]		= "bio_splits",
+	[PLOOP_STAT_BIO_RZERO]		= "bio_rzero",
+	[PLOOP_STAT_BIO_WZERO]		= "bio_wzero",
+	[PLOOP_STAT_BIO_ALLOC]		= "bio_alloc",
+	[PLOOP_STAT_BIO_ALLOC_WHOLE]	= "bio_alloc_whole",
+	[PLOOP_STAT_BIO_COWS]		= "bio_cows",
+	[PLOOP_STAT_BIO_WHOLE_COWS]	= "bio_whole_cows",
+	[PLOOP_STAT_BIO_LOCKOUTS]	= "bio_lockouts",
+	[PLOOP_STAT_BIO_FLUSH_IN]	= "bio_flush_in",
+	[PLOOP_STAT_BIO_FUA_IN]		= "bio_fua_in",
+	[PLOOP_STAT_BIO_FSYNC]		= "bio_fsync",
+	[PLOOP_STAT_BIO_FLUSH_SKIP]	= "bio_flush_skip",
+	[PLOOP_STAT_BIO_DISCARD]	= "bio_discard",
+	[PLOOP_STAT_BIO_PARKED]		= "bio_parked",
+	[PLOOP_STAT_MAP_SINGLE_WRITES]	= "map_single_writes",
+	[PLOOP_STAT_CLUSTERS_FREED]	= "clusters_freed",
+};
+
+static struct entry stat_entries[PLOOP_NR_STATS];
+static struct attribute *stat_attrs[PLOOP_NR_STATS + 1];
+ATTRIBUTE_GROUPS(stat);
+
+static u64 stat_sum(struct ploop_device *plo, enum ploop_stat id)
 {
 	u64 sum = 0;
 	int cpu;
 
 	for_each_possible_cpu(cpu)
-		sum += *(u64 *)((char *)per_cpu_ptr(plo->stats, cpu) + offset);
+		sum += per_cpu_ptr(plo->stats, cpu)->count[id];
 	return sum;
 }
 
 static ssize_t stat_show(void *owner, const struct entry *e, char *buf)
 {
-	return sysfs_emit(buf, "%u\n", (u32)stat_sum(owner, e->stat));
+	struct ploop_device *plo = owner;
+	unsigned int id = e - stat_entries;
+
+	return sysfs_emit(buf, "%u\n", (u32)(stat_sum(plo, id) - READ_ONCE(plo->stat_base[id])));
 }
 
-#define X(counter)							\
-	static struct entry stat_##counter = {				\
-		.attr = { .name = #counter, .mode = 0444 },		\
-		.show = stat_show,					\
-		.stat = offsetof(struct ploop_stats, counter),		\
-	};
-PLOOP_STATS(X)
-#undef X
+/* Counts go on from the number written; the counters themselves never go back. */
+static ssize_t stat_store(void *owner, const struct entry *e, const char *buf, size_t len)
+{
+	struct ploop_device *plo = owner;
+	unsigned int id = e - stat_entries;
+	u32 value;
+	int err = kstrtou32(buf, 0, &value);
 
-static struct attribute *stat_attrs[] = {
-#define X(counter) &stat_##counter.attr,
-	PLOOP_STATS(X)
-#undef X
-	NULL,
-};
-ATTRIBUTE_GROUPS(stat);
+	if (err)
+		return err;
+	WRITE_ONCE(plo->stat_base[id], stat_sum(plo, id) - value);
+	return len;
+}
 
 /* pstate */
 static u32 active_reqs(struct ploop_device *plo)
 {
-	return stat_sum(plo, offsetof(struct ploop_stats, bio_in)) -
-	       stat_sum(plo, offsetof(struct ploop_stats, bio_out));
+	return stat_sum(plo, PLOOP_STAT_BIO_IN) - stat_sum(plo, PLOOP_STAT_BIO_OUT);
 }
 
 SHOW(state, struct ploop_device, block_size, "%u", 1U << o->cluster_log);
 SHOW(state, struct ploop_device, fmt_version, "%u", o->version);
-SHOW(state, struct ploop_device, total_bios, "%u",
-     (u32)stat_sum(o, offsetof(struct ploop_stats, bio_in)));
+SHOW(state, struct ploop_device, total_bios, "%u", (u32)stat_sum(o, PLOOP_STAT_BIO_IN));
 SHOW(state, struct ploop_device, active_reqs, "%u", active_reqs(o));
 SHOW(state, struct ploop_device, running, "%d", test_bit(PLOOP_S_RUNNING, &o->state));
 SHOW(state, struct ploop_device, locked, "%d", READ_ONCE(o->reserved));
@@ -225,7 +246,7 @@ static ssize_t state_aborted_store(void *owner, const struct entry *e, const cha
 	if (err)
 		return err;
 	if (on)
-		ploop_abort(plo, "abort by the administrator: nothing", 0);
+		ploop_abort(plo, "aborted by the administrator", 0);
 	else
 		clear_bit(PLOOP_S_ABORT, &plo->state);
 	return len;
@@ -382,6 +403,25 @@ static void node_del(struct kobject *kobj)
 		return;
 	kobject_del(kobj);
 	kobject_put(kobj);
+}
+
+/**
+ * ploop_sysfs_init() - fill the table of pstat
+ *
+ * Context: module init.
+ */
+void __init ploop_sysfs_init(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < PLOOP_NR_STATS; i++) {
+		stat_entries[i] = (struct entry) {
+			.attr = { .name = stat_names[i], .mode = 0644 },
+			.show = stat_show,
+			.store = stat_store,
+		};
+		stat_attrs[i] = &stat_entries[i].attr;
+	}
 }
 
 /**

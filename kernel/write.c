@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Writes: in place where the top delta has the cluster, else by allocation or
- * copy-up. Order: space, data, map entry in memory, acknowledgement. The index
+ * copy-up. Order: space, data, map entry in memory, acknowledgment. The index
  * on the disk follows at the next flush.
  */
 #include "ploop.h"
@@ -83,13 +83,13 @@ static void publish(struct ploop_io *io, u64 old, u32 iblk, bool clean)
 static void count_alloc(struct ploop_device *plo, u64 entry, bool whole)
 {
 	if (entry && whole)
-		ploop_stat_inc(plo, bio_whole_cows);
+		ploop_stat_inc(plo, PLOOP_STAT_BIO_WHOLE_COWS);
 	else if (entry)
-		ploop_stat_inc(plo, bio_cows);
+		ploop_stat_inc(plo, PLOOP_STAT_BIO_COWS);
 	else
-		ploop_stat_inc(plo, bio_alloc);
+		ploop_stat_inc(plo, PLOOP_STAT_BIO_ALLOC);
 	if (whole)
-		ploop_stat_inc(plo, bio_alloc_whole);
+		ploop_stat_inc(plo, PLOOP_STAT_BIO_ALLOC_WHOLE);
 }
 
 /**
@@ -148,7 +148,7 @@ static bool is_noop(struct ploop_io *io, u64 entry)
 
 	if (entry || !READ_ONCE(plo->check_zeros) || !bio_is_zero(io->bio))
 		return false;
-	ploop_stat_inc(plo, bio_wzero);
+	ploop_stat_inc(plo, PLOOP_STAT_BIO_WZERO);
 	return true;
 }
 
