@@ -15,6 +15,9 @@
 /** ploop_devices_mutex: see lock ranking in ploop.h */
 DEFINE_MUTEX(ploop_devices_mutex);
 static DEFINE_XARRAY(devices);
+/* How many devices were removed, and which was the last [ploop_devices_mutex] */
+static unsigned int removals;
+static int last_removed;
 
 static int device_open(struct gendisk *disk, blk_mode_t mode)
 {
@@ -215,6 +218,8 @@ out_put:
 static void destroy(struct ploop_device *plo)
 {
 	lockdep_assert_held(&ploop_devices_mutex);
+	last_removed = plo->index;
+	WRITE_ONCE(removals, removals + 1);
 	xa_erase(&devices, plo->index);
 	ploop_sysfs_remove(plo);
 	del_gendisk(plo->disk);
@@ -288,13 +293,19 @@ struct ploop_device *ploop_device_find_free(void)
 	return ploop_device_add(index);
 }
 
-/* A node was opened that no device belongs to. */
+/*
+ * A node was opened that no device belongs to. Not one that was found just
+ * before its device was removed, as udev does: that would make the device
+ * again and leave it behind.
+ */
 static void device_probe(dev_t devt)
 {
 	int index = MINOR(devt) >> PLOOP_MINOR_SHIFT;
+	unsigned int before = READ_ONCE(removals), since;
 
 	mutex_lock(&ploop_devices_mutex);
-	if (!xa_load(&devices, index))
+	since = removals - before;
+	if (!xa_load(&devices, index) && since < 2 && !(since && last_removed == index))
 		ploop_device_add(index);
 	mutex_unlock(&ploop_devices_mutex);
 }

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
+#include <linux/ploop1_image.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -26,6 +27,7 @@ static const char usage[] =
 	"       data verify-every FILE STEP COUNT SEED\n"
 	"       data poke FILE OFFSET 32|64 VALUE                  little-endian; for images\n"
 	"       data peek FILE OFFSET 32|64\n"
+	"       data image FILE VERSION CLUSTER-LOG SECTORS        a new empty image\n"
 	"       data dense FILE FROM TO                            no hole, no unwritten extent\n"
 	"       data scribble FILE OFFSET LENGTH SECONDS           direct writes of pages that change meanwhile\n"
 	"       data record DIR JOURNAL SEED                       fsync files, note each, until killed\n"
@@ -195,30 +197,56 @@ static int peek(int fd, uint64_t offset, unsigned int bits)
 
 static int dense(int fd, uint64_t from, uint64_t to)
 {
-	struct {
-		struct fiemap map;
-		struct fiemap_extent extent;
-	} arg;
+	struct fiemap *map = calloc(1, sizeof(*map) + sizeof(map->fm_extents[0]));
 
+	if (!map)
+		die("memory");
 	while (from < to) {
-		memset(&arg, 0, sizeof(arg));
-		arg.map.fm_start = from;
-		arg.map.fm_length = to - from;
-		arg.map.fm_flags = FIEMAP_FLAG_SYNC;
-		arg.map.fm_extent_count = 1;
-		if (ioctl(fd, FS_IOC_FIEMAP, &arg))
+		const struct fiemap_extent *extent = &map->fm_extents[0];
+
+		map->fm_start = from;
+		map->fm_length = to - from;
+		map->fm_flags = FIEMAP_FLAG_SYNC;
+		map->fm_extent_count = 1;
+		if (ioctl(fd, FS_IOC_FIEMAP, map))
 			die("FIEMAP");
-		if (!arg.map.fm_mapped_extents || arg.extent.fe_logical > from) {
+		if (!map->fm_mapped_extents || extent->fe_logical > from) {
 			printf("hole at %llu\n", (unsigned long long)from);
 			return 1;
 		}
-		if (arg.extent.fe_flags & FIEMAP_EXTENT_UNWRITTEN) {
+		if (extent->fe_flags & FIEMAP_EXTENT_UNWRITTEN) {
 			printf("unwritten at %llu\n", (unsigned long long)from);
 			return 1;
 		}
-		from = arg.extent.fe_logical + arg.extent.fe_length;
+		from = extent->fe_logical + extent->fe_length;
 	}
+	free(map);
 	return 0;
+}
+
+/* a fresh image, as the format's page describes it; nothing of the CLI's code */
+static int image(const char *path, unsigned int version, unsigned int cluster_log, uint64_t sectors)
+{
+	const uint64_t cluster = (uint64_t)SECTOR << cluster_log, clusters = sectors >> cluster_log;
+	const uint64_t index = (64 + 4 * clusters + cluster - 1) & ~(cluster - 1);
+	int fd = xopen(path, O_RDWR | O_CREAT | O_EXCL);
+	struct ploop1_header header = {
+		.type = htole32(PLOOP1_TYPE),
+		.heads = htole32(16),
+		.cylinders = htole32(sectors / 1008),
+		.cluster_sectors = htole32(1u << cluster_log),
+		.clusters = htole32(clusters),
+		.size = htole64(sectors),
+		.first_block_offset = htole32(index / SECTOR),
+		.flags = htole32(PLOOP1_FLAG_EMPTY),
+	};
+
+	memcpy(header.signature, version == 1 ? PLOOP1_SIGNATURE_V1 : PLOOP1_SIGNATURE_V2,
+	       sizeof(header.signature));
+	if (ftruncate(fd, index))
+		die(path);
+	write_at(fd, &header, sizeof(header), 0);
+	return fsync(fd);
 }
 
 static _Noreturn void *flip(void *arg)
@@ -348,6 +376,8 @@ int main(int argc, char *argv[])
 			    number(argv[5]));
 	if (!strcmp(op, "peek") && argc == 5)
 		return peek(xopen(argv[2], O_RDONLY), number(argv[3]), number(argv[4]));
+	if (!strcmp(op, "image") && argc == 6)
+		return image(argv[2], number(argv[3]), number(argv[4]), number(argv[5]));
 	if (!strcmp(op, "dense") && argc == 5)
 		return dense(xopen(argv[2], O_RDONLY), number(argv[3]), number(argv[4]));
 	if (!strcmp(op, "scribble") && argc == 6)

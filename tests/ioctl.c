@@ -124,6 +124,7 @@ static void *at_edge(const void *data, size_t readable)
 
 struct add_args {
 	unsigned long long format, cl, flags, type, offset, start, len, cflags, chunks, fd, edge;
+	bool has_fd;
 	const char *cookie;
 	int mode;
 };
@@ -138,6 +139,7 @@ static void parse_add(struct add_args *a, const char *arg)
 	};
 	const char *value;
 
+	a->has_fd |= !!value_of(arg, "fd");
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		if (set_number(arg, numbers[i].name, numbers[i].to))
 			return;
@@ -160,7 +162,7 @@ static int add(int dev, int argc, char *argv[])
 {
 	struct add_args a = {
 		.format = PLOOP_FMT_PLOOP1, .cl = PLOOP_CLUSTER_LOG_DEFAULT, .chunks = 1,
-		.fd = ~0ULL, .edge = sizeof(struct ploop_ctl_delta), .mode = O_RDWR,
+		.edge = sizeof(struct ploop_ctl_delta), .mode = O_RDWR,
 	};
 	struct ploop_ctl_delta arg = { };
 
@@ -172,7 +174,7 @@ static int add(int dev, int argc, char *argv[])
 		.format = a.format, .flags = a.flags, .cluster_log = a.cl, .chunks = a.chunks,
 	};
 	arg.chunk = (struct ploop_ctl_chunk){
-		.fd = a.fd == ~0ULL ? xopen(argv[0], a.mode) : (int)a.fd, .type = a.type,
+		.fd = a.has_fd ? (int)a.fd : xopen(argv[0], a.mode), .type = a.type,
 		.flags = a.cflags, .offset = a.offset, .start = a.start, .len = a.len,
 	};
 	/* not terminated when it fills the field: the driver must cut it */
@@ -190,9 +192,16 @@ static int raw(int fd, int argc, char *argv[])
 	return outcome(ioctl(fd, number(argv[0]), argc > 1 ? (void *)number(argv[1]) : buffer));
 }
 
-static int device_op(int dev, const char *op, int argc, char *argv[])
+static int get_device(int fd)
 {
 	struct ploop_getdevice_ctl get = { };
+	int ret = ioctl(fd, PLOOP_IOC_GETDEVICE, &get);
+
+	return outcome_value(ret, get.minor);
+}
+
+static int device_op(int dev, const char *op, int argc, char *argv[])
+{
 	__u64 sectors;
 
 	if (!strcmp(op, "add"))
@@ -206,7 +215,7 @@ static int device_op(int dev, const char *op, int argc, char *argv[])
 	if (!strcmp(op, "sync"))
 		return outcome(ioctl(dev, PLOOP_IOC_SYNC, 0));
 	if (!strcmp(op, "getdevice"))
-		return outcome_value(ioctl(dev, PLOOP_IOC_GETDEVICE, &get), get.minor);
+		return get_device(dev);
 	if (!strcmp(op, "raw"))
 		return raw(dev, argc, argv);
 	if (strcmp(op, "maxsize") || argc < 1)

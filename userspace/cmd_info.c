@@ -46,7 +46,7 @@ static int find_place(const struct ploop_image *img, struct place *place)
 	for (size_t i = 0; i < list.n && !place->device[0]; i++) {
 		const struct ploop_delta *delta;
 
-		delta = ploop_sysfs_find_delta(&list.info[i], img->path, img->dev, img->ino);
+		delta = ploop_sysfs_find_delta(&list.info[i], img->dev, img->ino);
 		if (!delta)
 			continue;
 		snprintf(place->device, sizeof(place->device), "%s", list.info[i].node);

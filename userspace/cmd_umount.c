@@ -37,7 +37,7 @@ static int device_of_image(const char *path, int *index)
 	for (size_t i = 0; i < list.n && !rc; i++) {
 		const struct ploop_info *info = &list.info[i];
 
-		if (!ploop_sysfs_find_delta(info, img.path, img.dev, img.ino))
+		if (!ploop_sysfs_find_delta(info, img.dev, img.ino))
 			continue;
 		if (*index >= 0)
 			rc = ploop_fail(PLOOP_EXIT_PARAM,

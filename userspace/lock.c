@@ -33,7 +33,7 @@ static int refuse_attached(const struct ploop_image *img, bool exclusive)
 	for (size_t i = 0; i < list.n && !rc; i++) {
 		const struct ploop_delta *delta;
 
-		delta = ploop_sysfs_find_delta(&list.info[i], img->path, img->dev, img->ino);
+		delta = ploop_sysfs_find_delta(&list.info[i], img->dev, img->ino);
 		if (delta && (exclusive || !delta->readonly))
 			rc = in_use_by(img, &list.info[i]);
 	}

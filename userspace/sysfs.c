@@ -63,6 +63,21 @@ static unsigned long long read_number(int index, const char *name)
 	return strtoull(text, NULL, DECIMAL);
 }
 
+/* the inode of an image, where the driver tells it */
+static void read_inode(const char *dir, struct ploop_delta *delta)
+{
+	char text[PLOOP_SYSFS_NAME * 4];
+	unsigned int maj, min;
+	unsigned long ino;
+
+	if (ploop_sysfs_read(text, sizeof(text), "%s/image_info", dir))
+		return;
+	if (sscanf(text, "ino:%lu sdev:%u:%u", &ino, &maj, &min) != 3)
+		return;
+	delta->ino = ino;
+	delta->dev = makedev(maj, min);
+}
+
 /* returns 1 when a delta was read, 0 when there is none at this level, or -1 */
 static int read_delta(int index, unsigned int level, struct ploop_delta *delta)
 {
@@ -81,6 +96,7 @@ static int read_delta(int index, unsigned int level, struct ploop_delta *delta)
 	ploop_sysfs_read(delta->io, sizeof(delta->io), "%s/io", dir);
 	if (!ploop_sysfs_read(text, sizeof(text), "%s/ro", dir))
 		delta->readonly = text[0] == '1';
+	read_inode(dir, delta);
 	return 1;
 }
 
@@ -296,30 +312,32 @@ void ploop_sysfs_free_values(struct ploop_values *values)
 	memset(values, 0, sizeof(*values));
 }
 
-/**
- * ploop_sysfs_find_delta() - find the level of a device that is a given file
- * @info: the device
- * @path: canonical path of the file
- * @dev: device of the file's filesystem
- * @ino: inode of the file
- *
- * A path that the kernel reports may be of another mount namespace, so the
- * inode behind it decides too: another name of the same file is found.
- *
- * Return: the delta, or NULL.
- */
-const struct ploop_delta *ploop_sysfs_find_delta(const struct ploop_info *info, const char *path,
-						 dev_t dev, ino_t ino)
+static bool is_file(const struct ploop_delta *delta, dev_t dev, ino_t ino)
 {
 	struct stat st;
 
-	for (size_t i = 0; i < info->n_deltas; i++) {
-		const struct ploop_delta *delta = &info->deltas[i];
+	/*
+	 * Filesystems without a block device of their own number (btrfs) show
+	 * another one in stat(): there the path must tell.
+	 */
+	if (delta->ino && major(delta->dev))
+		return delta->dev == dev && delta->ino == ino;
+	return !stat(delta->image, &st) && st.st_dev == dev && st.st_ino == ino;
+}
 
-		if (!strcmp(delta->image, path))
-			return delta;
-		if (!stat(delta->image, &st) && st.st_dev == dev && st.st_ino == ino)
-			return delta;
-	}
+/**
+ * ploop_sysfs_find_delta() - find the level of a device that is a given file
+ * @info: the device
+ * @dev: device of the file's filesystem
+ * @ino: inode of the file, so that it is found under any name
+ *
+ * Return: the delta, or NULL.
+ */
+const struct ploop_delta *ploop_sysfs_find_delta(const struct ploop_info *info, dev_t dev,
+						 ino_t ino)
+{
+	for (size_t i = 0; i < info->n_deltas; i++)
+		if (is_file(&info->deltas[i], dev, ino))
+			return &info->deltas[i];
 	return NULL;
 }

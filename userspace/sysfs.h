@@ -25,6 +25,8 @@
  * @format: "ploop1" or "raw"
  * @io: I/O engine
  * @readonly: attached read-only
+ * @dev: device of the file's filesystem, as far as the driver knows
+ * @ino: inode of the file; 0 when the driver does not say
  */
 struct ploop_delta {
 	unsigned int level;
@@ -32,6 +34,8 @@ struct ploop_delta {
 	char format[PLOOP_SYSFS_NAME];
 	char io[PLOOP_SYSFS_NAME];
 	bool readonly;
+	dev_t dev;
+	ino_t ino;
 };
 
 /**
@@ -98,7 +102,7 @@ int ploop_sysfs_list(struct ploop_info_list *list);
 void ploop_sysfs_free_list(struct ploop_info_list *list);
 int ploop_sysfs_values(int index, const char *dir, struct ploop_values *values);
 void ploop_sysfs_free_values(struct ploop_values *values);
-const struct ploop_delta *ploop_sysfs_find_delta(const struct ploop_info *info, const char *path,
-						 dev_t dev, ino_t ino);
+const struct ploop_delta *ploop_sysfs_find_delta(const struct ploop_info *info, dev_t dev,
+						 ino_t ino);
 
 #endif /* PLOOP_SYSFS_H */

@@ -84,3 +84,22 @@ ensure_kernel()
 		"$VM/fetch-kernel" "$(kernel_release "$1")"
 	fi
 }
+
+# unpack_linux_source: Debian's kernel source, for the debug kernel and for checkpatch.
+unpack_linux_source()
+{
+	with_lock linux-source unpack_linux_source_locked
+}
+
+unpack_linux_source_locked()
+{
+	local version stamp=$LINUX_SOURCE/.version-unpacked
+
+	version=$(dpkg-query -W -f '${Version}' linux-source-6.12)
+	[[ $(cat "$stamp" 2>/dev/null) == "$version" ]] && return
+	say "unpacking linux-source-6.12"
+	rm -rf "$LINUX_SOURCE"
+	mkdir -p "$LINUX_SOURCE"
+	tar -xJf /usr/src/linux-source-6.12.tar.xz -C "$LINUX_SOURCE" --strip-components=1
+	printf '%s' "$version" >"$stamp"
+}

@@ -1,0 +1,218 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Runs the project's tests and counts them. Every job prints TAP into build/check; a job that ends badly is one more
+# failed test. The last line is "N passed, N failed, N skipped".
+# Usage: tests/check.sh [PART...]
+#   lint    the checks that need no machine        bats    every suite on each kernel of $CHECK_KERNELS
+#   kunit   KUnit on the debug kernel              crash   tests/crash/run on each kernel of $CHECK_KERNELS
+#   debug   the suites of tests/debug-subset on the debug kernel, with a leak check
+#   debug-kernel  builds it, beside the others
+# Default: all but debug; without the debug kernel and kunit when SKIP_DEBUG is set.
+
+. "$(dirname "$0")/vm/lib.bash"
+cd "$TOP"
+
+RESULTS=$BUILD/check
+# A suite that takes longer hangs.
+SUITE_LIMIT=1500
+
+read -ra kernels <<<"${CHECK_KERNELS:-6.1 6.12}"
+
+# --- what there is to do: a job is KIND, KIND/KERNEL or KIND/KERNEL/SUITE
+
+plan()
+{
+	local part kernel
+
+	for part; do
+		case $part in
+		lint | kunit | debug-kernel)
+			echo "$part"
+			;;
+		bats)
+			suite_jobs bats "${kernels[*]}" tests/*.bats
+			;;
+		debug)
+			# shellcheck disable=SC2046 # names of suites have no spaces
+			suite_jobs debug debug $(sed 's/#.*//' tests/debug-subset)
+			;;
+		crash)
+			[[ -x tests/crash/run ]] || continue
+			for kernel in "${kernels[@]}"; do
+				echo "crash/$kernel"
+			done
+			;;
+		*)
+			die "no part called $part"
+			;;
+		esac
+	done
+}
+
+# suite_jobs KIND KERNELS SUITE...
+suite_jobs()
+{
+	local suite kernel
+
+	for suite in "${@:3}"; do
+		for kernel in $2; do
+			echo "$1/$kernel/$(basename "$suite" .bats)"
+		done
+	done
+}
+
+# --- how it is done
+
+# one_result TEST COMMAND...: a command as a test.
+one_result()
+{
+	local test=$1
+
+	shift
+	if ("$@") >&2; then
+		echo "ok - $test"
+	else
+		echo "not ok - $test"
+		return 1
+	fi
+}
+
+machine()
+{
+	"$VM/run" -o "$RESULTS/$name" -t "$SUITE_LIMIT" -k "$@"
+}
+
+# Not in prepare, so that stock kernels need not wait until the debug kernel is built.
+debug_machine()
+{
+	"$VM/build-modules" debug >&2 && machine debug "$@"
+}
+
+do_job()
+{
+	local kind kernel suite
+
+	IFS=/ read -r kind kernel suite <<<"$1"
+	case $kind in
+	prepare) one_result "the tools and modules build" prepare ;;
+	debug-kernel) one_result "the debug kernel builds" ensure_kernel debug ;;
+	lint) tests/lint.sh ;;
+	bats) machine "$kernel" "tests/$suite.bats" ;;
+	kunit) debug_machine -- tests/vm/guest-setup tests/vm/guest-kunit ;;
+	debug) debug_machine -a kmemleak=on -d images=20g -- tests/vm/guest-setup tests/vm/guest-leakcheck \
+		bats --formatter tap "tests/$suite.bats" ;;
+	crash) tests/crash/run "$kernel" ;;
+	esac
+}
+
+# A failed test explains status 1. Anything else, and tests that the plan promised but nobody saw, is a failure too.
+judge()
+{
+	local tap=$1 status=$2 seen planned
+
+	seen=$(grep -cE '^(not )?ok\b' "$tap")
+	planned=$(sed -nE 's/^1\.\.([0-9]+).*/\1/p' "$tap" | tail -n 1)
+	case $status in
+	0 | 1) ;;
+	99) echo "not ok - the kernel stays silent" ;;
+	124) echo "not ok - the job ends in time" ;;
+	*) echo "not ok - the job ends well (status $status)" ;;
+	esac
+	if ((seen < ${planned:-1})); then
+		echo "not ok - $((${planned:-1} - seen)) of the tests did not run"
+	elif ((status == 1)) && ! grep -q '^not ok' "$tap"; then
+		echo "not ok - the job ends well (status 1)"
+	fi
+}
+
+run_job()
+{
+	local job=$1 name=${1//\//-} start=$SECONDS status=0 tap
+
+	tap=$RESULTS/$name.tap
+	do_job "$job" >"$tap" 2>"$tap.err" </dev/null || status=$?
+	judge "$tap" "$status" >"$tap.verdict"
+	if [[ -s $tap.verdict ]]; then
+		cat "$tap.verdict" >>"$tap"
+		sed 's/^/# /' "$tap.err" >>"$tap"
+	fi
+	tell "$job" "$tap" $((SECONDS - start))
+}
+
+# One write, because jobs end at the same time.
+tell()
+{
+	local job=$1 tap=$2 seconds=$3 text
+
+	text="$job: $(count '^ok' "$tap") ok, $(count '^not ok' "$tap") not ok, $seconds s"
+	if grep -q '^not ok' "$tap"; then
+		text+=$'\n'$(awk '/^(not )?ok/ { failed = /^not/ } failed { print "    " $0 }' "$tap")
+		text+=$'\n'"    see $tap"
+	fi
+	printf '%s\n' "$text"
+}
+
+count() { cat -- "${@:2}" /dev/null | grep -cE "$1" || true; }
+
+# As many at once as there are CPUs: a machine uses one.
+run_jobs()
+{
+	local job
+
+	for job; do
+		while (($(jobs -rp | wc -l) >= $(nproc))); do
+			wait -n || true
+		done
+		run_job "$job" &
+	done
+	wait
+}
+
+# --- what has to be there first
+
+# Tools and modules, natively, for the stock kernels of all jobs.
+prepare()
+{
+	local kernel
+
+	make -s tools || return
+	make -s -C tests || return
+	awk -F/ '$2 && $2 != "debug" && !seen[$2]++ { print $2 }' "$RESULTS/jobs" |
+		while read -r kernel; do
+			ensure_kernel "$kernel" || return
+			"$VM/build-modules" "$kernel" || return
+		done
+}
+
+summary()
+{
+	local passed failed skipped
+
+	skipped=$(count '^ok.*# skip' "$RESULTS"/*.tap)
+	passed=$(($(count '^ok' "$RESULTS"/*.tap) - skipped))
+	failed=$(count '^not ok' "$RESULTS"/*.tap)
+	printf '%s passed, %s failed, %s skipped\n' "$passed" "$failed" "$skipped"
+	((failed == 0 && passed > 0))
+}
+
+main()
+{
+	local parts=("$@") jobs
+
+	if ((${#parts[@]} == 0)); then
+		parts=(lint bats crash)
+		[[ ${SKIP_DEBUG:-} ]] || parts=(debug-kernel "${parts[@]}" kunit)
+	fi
+	rm -rf "$RESULTS"
+	mkdir -p "$RESULTS"
+	"$TOP/tests/deps" check
+	plan "${parts[@]}" >"$RESULTS/jobs"
+	mapfile -t jobs <"$RESULTS/jobs"
+	run_jobs prepare
+	if ! grep -q '^not ok' "$RESULTS/prepare.tap"; then
+		run_jobs "${jobs[@]}"
+	fi
+	summary
+}
+
+main "$@"
