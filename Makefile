@@ -19,7 +19,7 @@ SOURCES := COPYING Kbuild dkms.conf kernel/Kbuild kernel/tests/Kbuild \
 	$(filter-out %.mod.c,$(wildcard kernel/*.[ch] kernel/tests/*.[ch]))
 
 dkms_dir = $(DESTDIR)/usr/src/ploop-$(VERSION)
-release = $(shell $(MAKE) -s --no-print-directory -C $(KDIR) kernelrelease)
+release = $(if $(KDIR),$(shell $(MAKE) -s --no-print-directory -C $(KDIR) kernelrelease))
 module_root = $(DESTDIR)/lib/modules/$(release)
 
 .PHONY: all modules tools install dkms-install uninstall check check-debug kunit demo bats lint clean help print-sources
@@ -52,11 +52,11 @@ ifeq ($(DESTDIR),)
 	! dkms status -m ploop -v $(VERSION) 2>/dev/null | grep -q . || dkms remove -m ploop -v $(VERSION) --all
 endif
 	rm -rf $(dkms_dir)
-	if [ -n "$(KDIR)" ]; then \
-		rm -f $(MODULES:%=$(module_root)/$(INSTALL_MOD_DIR)/kernel/%.ko*) && \
-		{ rmdir -p --ignore-fail-on-non-empty $(module_root)/$(INSTALL_MOD_DIR)/kernel 2>/dev/null || :; } && \
-		{ [ ! -d $(module_root) ] || $(DEPMOD) -b $(DESTDIR)/ $(release); }; \
-	fi
+ifneq ($(KDIR),)
+	rm -f $(MODULES:%=$(module_root)/$(INSTALL_MOD_DIR)/kernel/%.ko*)
+	[ ! -d $(module_root) ] || rmdir -p --ignore-fail-on-non-empty $(module_root)/$(INSTALL_MOD_DIR)/kernel 2>/dev/null || :
+	[ ! -d $(module_root) ] || $(DEPMOD) -b $(DESTDIR)/ $(release)
+endif
 	$(MAKE) -C userspace uninstall PREFIX=$(PREFIX)
 
 check:				## everything that must be green: lint, suites on 6.1 and 6.12, KUnit
@@ -77,11 +77,14 @@ lint:				## the checks that need no virtual machine
 demo:				## the main job, shown on a stock 6.1 kernel in a virtual machine
 	tests/demo.sh
 
-clean:				## remove what a build leaves, but not build/ (kernels, logs)
-	$(if $(KDIR),$(MAKE) -C $(KDIR) M=$(CURDIR) clean)
+clean:				## remove what builds and tests leave, but not the kernels in build/
+	@# Not kbuild's own clean: that would empty the kernels in build/ too.
+	find . -path ./build -prune -o -path ./.git -prune -o \
+		\( -name '*.o' -o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' -o -name '.*.cmd' \
+		-o -name Module.symvers -o -name modules.order \) -exec rm {} +
 	$(MAKE) -C userspace clean
 	$(MAKE) -C tests clean
-	rm -rf build/modules build/lint build/log
+	rm -rf build/modules build/lint build/san build/clang build/check build/log
 
 help:				## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16

@@ -147,13 +147,16 @@ static void drain(struct ploop_device *plo)
 	flush_work(&plo->event_work);
 }
 
-/* The order is what makes a crash in between harmless: see flush.c. */
+/*
+ * The order is what makes a crash in between harmless: see flush.c. After ABORT
+ * nothing more is written; the image stays marked in use, to be checked.
+ */
 static int close_top(struct ploop_device *plo)
 {
 	struct ploop_delta *top = plo->top;
 	int err, err2;
 
-	if (top->rdonly)
+	if (top->rdonly || test_bit(PLOOP_S_ABORT, &plo->state))
 		return ploop_alloc_stop(plo);
 	err = ploop_flush(plo);
 	clear_bit(PLOOP_S_RUNNING, &plo->state);

@@ -496,7 +496,7 @@ void ploop_sysfs_remove_delta(struct ploop_delta *delta)
 void ploop_event_work(struct work_struct *work)
 {
 	struct ploop_device *plo = container_of(work, struct ploop_device, event_work);
-	char *env[] = { "PLOOP_EVENT=ENOSPC", NULL };
+	char *env[2] = { "PLOOP_EVENT=ENOSPC" };
 
 	ploop_warn(plo, "host filesystem is full: writers wait until there is space\n");
 	wake_up_interruptible(&plo->event_wait);

@@ -215,4 +215,4 @@ main()
 	summary
 }
 
-main "$@"
+with_lock check main "$@"

@@ -135,12 +135,10 @@ free_minor()
 }
 
 @test "ADD_DELTA: 128 levels and no more" {
-	CL=6
+	clusters 6
 	new_image "$T/a" 1m
 	new_device
-	for ((level = 0; level < 128; level++)); do
-		expect OK "$DEV" add "$T/a" ro cl=6
-	done
+	expect OK "$DEV" add "$T/a" ro cl=6 times=128
 	expect EINVAL "$DEV" add "$T/a" ro cl=6
 	is "$SYS/pstate/top" 127
 	is "$SYS/pdelta/127/level" 127

@@ -22,8 +22,8 @@ fio_jobs()
 	}
 }
 
-write_and_verify() { fio_jobs --do_verify=1 --verify_fatal=1 "$@"; }
-verify_again() { fio_jobs --verify_only=1 --verify_fatal=1 "$@"; }
+write_and_verify() { fio_jobs --do_verify=1 --verify_fatal=1; }
+verify_again() { fio_jobs --verify_only=1 --verify_fatal=1; }
 
 # qemu_agrees IMAGE: the content that qemu-img finds in the detached image is what the device showed in $T/shown.
 qemu_agrees()
@@ -54,14 +54,14 @@ load_test()
 }
 
 @test "random load: version 1, clusters of 32 KiB" {
-	CL=6
+	clusters 6
 	new_image "$T/a" 64m 1
 	load_test "$T/a"
 	qemu_agrees "$T/a"
 }
 
 @test "random load: version 2, clusters of 64 MiB" {
-	CL=17
+	clusters 17
 	new_image "$T/a" 192m
 	load_test "$T/a"
 	qemu_agrees "$T/a"
@@ -108,13 +108,13 @@ show_levels()
 }
 
 @test "bios over cluster borders, single sectors, the last sector" {
-	CL=6
+	clusters 6
 	new_image "$T/a" 64m
 	attach "$T/a"
-	data write "$DEV" 31744 1024 1
-	data verify "$DEV" 31744 1024 1
-	data verify "$DEV" 0 31744 0
-	data verify "$DEV" 32768 512 1
+	data write "$DEV" 32256 1024 1
+	data verify "$DEV" 32256 1024 1
+	data verify "$DEV" 0 32256 0
+	data verify "$DEV" 33280 512 0
 	data write "$DEV" $((10 * 32768 - 512)) $((5 * 32768 + 1024)) 2
 	data verify "$DEV" $((10 * 32768 - 512)) $((5 * 32768 + 1024)) 2
 	data write "$DEV" $((64 * 1048576 - 512)) 512 3

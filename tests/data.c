@@ -145,7 +145,8 @@ static void compare(int fd, const void *want, void *got, size_t len, uint64_t of
 		}
 }
 
-static int pattern(int fd, bool writing, uint64_t offset, uint64_t len, uint64_t seed, size_t block)
+static int pattern(int fd, bool writing, uint64_t offset, uint64_t len, uint64_t seed,
+		   size_t block)
 {
 	void *want, *got;
 
@@ -225,7 +226,8 @@ static int dense(int fd, uint64_t from, uint64_t to)
 }
 
 /* a fresh image, as the format's page describes it; nothing of the CLI's code */
-static int image(const char *path, unsigned int version, unsigned int cluster_log, uint64_t sectors)
+static int image(const char *path, unsigned int version, unsigned int cluster_log,
+		 uint64_t sectors)
 {
 	const uint64_t cluster = (uint64_t)SECTOR << cluster_log, clusters = sectors >> cluster_log;
 	const uint64_t index = (64 + 4 * clusters + cluster - 1) & ~(cluster - 1);
@@ -251,11 +253,11 @@ static int image(const char *path, unsigned int version, unsigned int cluster_lo
 
 static _Noreturn void *flip(void *arg)
 {
-	volatile uint64_t *word = arg;
+	uint64_t *word = arg;
 
 	for (uint64_t i = 1;; i++)
 		for (size_t w = 0; w < PAGE * 16 / sizeof(*word); w += 61)
-			word[w] = mix(i + w);
+			__atomic_store_n(&word[w], mix(i + w), __ATOMIC_RELAXED);
 }
 
 static int scribble(int fd, uint64_t offset, uint64_t len, uint64_t seconds)
@@ -347,7 +349,8 @@ static int replay(int dir, const char *journal)
 		file_name(name, seed);
 		fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
 		stamp(want, 0, len, seed);
-		if (fd < 0 || pread(fd, got, MAX_FILE, 0) != (ssize_t)len || memcmp(want, got, len)) {
+		if (fd < 0 || pread(fd, got, MAX_FILE, 0) != (ssize_t)len ||
+		    memcmp(want, got, len)) {
 			printf("%s (seed %llu): %s\n", name, seed, fd < 0 ? "missing" : "wrong");
 			bad++;
 		}
@@ -365,7 +368,8 @@ int main(int argc, char *argv[])
 	bool writing = !strncmp(op, "write", strlen("write"));
 	int direct = (writing ? O_RDWR : O_RDONLY) | O_DIRECT;
 
-	if ((!strcmp(op, "write") || !strcmp(op, "verify")) && (argc == 6 || argc == 7))
+	if ((!strcmp(op, "write") || !strcmp(op, "verify")) &&
+	    (argc == 6 || argc == 7))
 		return pattern(xopen(argv[2], direct), writing, number(argv[3]), number(argv[4]),
 			       number(argv[5]), argc == 7 ? number(argv[6]) : MAX_BLOCK);
 	if ((!strcmp(op, "write-every") || !strcmp(op, "verify-every")) && argc == 6)

@@ -23,18 +23,19 @@ fail()
 	exit 1
 }
 
-# Compiling on an emulated CPU takes minutes: a sign of life every ten seconds, and how it went.
+# Compiling on an emulated CPU takes minutes: a sign of life every half minute.
 show_slow()
 {
-	local job
+	local clock status=0
 
 	printf '# %s\n' "$*"
-	"$@" &
-	job=$!
-	while sleep 10 && kill -0 "$job" 2>/dev/null; do
-		printf '  ... %s s\n' "$SECONDS"
-	done
-	wait "$job"
+	while sleep 30; do
+		printf ' (%s s)\n' "$SECONDS"
+	done &
+	clock=$!
+	"$@" || status=$?
+	kill "$clock"
+	return "$status"
 }
 
 install_modules()
@@ -132,5 +133,5 @@ if [[ ${PLOOP_VM:-} ]]; then
 else
 	"$TOP/tests/deps" demo
 	make -s -C "$TOP" tools
-	"$VM/run" -k 6.1 -t 1800 -d images=4g -- "$TOP/tests/demo.sh"
+	"$VM/run" -k 6.1 -t 3600 -d images=4g -- "$TOP/tests/demo.sh"
 fi

@@ -10,6 +10,7 @@ MODULES=(pfmt_ploop1 pfmt_raw pio_direct ploop)
 
 # log2 of the sectors of a cluster, for new_image and attach.
 CL=11
+clusters() { CL=$1; }
 
 # What a healthy kernel never says.
 COMPLAINTS='WARNING:|BUG:|BUG |Oops|general protection|Unable to handle|KASAN|UBSAN|ODEBUG|refcount_t:'

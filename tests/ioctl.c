@@ -19,7 +19,7 @@
 
 static const char usage[] =
 	"Usage: ioctl DEV add FILE [ro|rw] [NAME=VALUE...]   format cl flags type offset start len cflags\n"
-	"                                    chunks fd cookie; open=ro|rw|wo; edge=BYTES that are readable\n"
+	"                                    chunks fd cookie times; open=ro|rw|wo; edge=BYTES that are readable\n"
 	"       ioctl DEV start|stop|clear|sync|getdevice\n"
 	"       ioctl DEV maxsize SECTORS\n"
 	"       ioctl DEV raw NUMBER [ARGUMENT]   without ARGUMENT: a zeroed buffer\n"
@@ -123,48 +123,60 @@ static void *at_edge(const void *data, size_t readable)
 }
 
 struct add_args {
-	unsigned long long format, cl, flags, type, offset, start, len, cflags, chunks, fd, edge;
+	unsigned long long format, cl, flags, type, offset, start, len, cflags, chunks, fd, edge,
+			   times;
 	bool has_fd;
 	const char *cookie;
 	int mode;
 };
 
-static void parse_add(struct add_args *a, const char *arg)
+static bool set_numbers(struct add_args *a, const char *arg)
 {
-	const struct { const char *name; unsigned long long *to; } numbers[] = {
+	const struct {
+		const char *name;
+		unsigned long long *to;
+	} numbers[] = {
 		{ "format", &a->format }, { "cl", &a->cl }, { "flags", &a->flags },
 		{ "type", &a->type }, { "offset", &a->offset }, { "start", &a->start },
 		{ "len", &a->len }, { "cflags", &a->cflags }, { "chunks", &a->chunks },
-		{ "fd", &a->fd }, { "edge", &a->edge },
+		{ "fd", &a->fd }, { "edge", &a->edge }, { "times", &a->times },
 	};
-	const char *value;
 
-	a->has_fd |= !!value_of(arg, "fd");
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		if (set_number(arg, numbers[i].name, numbers[i].to))
-			return;
+			return true;
+	return false;
+}
+
+static void parse_add(struct add_args *a, const char *arg)
+{
+	const char *mode = value_of(arg, "open"), *cookie = value_of(arg, "cookie");
+
 	if (!strcmp(arg, "ro")) {
 		a->flags |= PLOOP_CTLF_RDONLY;
 		a->mode = O_RDONLY;
 	} else if (!strcmp(arg, "rw")) {
 		a->mode = O_RDWR;
-	} else if ((value = value_of(arg, "open"))) {
-		a->mode = !strcmp(value, "ro") ? O_RDONLY : !strcmp(value, "wo") ? O_WRONLY : O_RDWR;
-	} else if ((value = value_of(arg, "cookie"))) {
-		a->cookie = value;
+	} else if (mode) {
+		a->mode = !strcmp(mode, "ro") ? O_RDONLY : !strcmp(mode, "wo") ? O_WRONLY : O_RDWR;
+	} else if (cookie) {
+		a->cookie = cookie;
 		a->flags |= PLOOP_CTLF_COOKIE;
-	} else {
+	} else if (!set_numbers(a, arg)) {
 		bad_usage();
 	}
+	a->has_fd |= !!value_of(arg, "fd");
 }
 
 static int add(int dev, int argc, char *argv[])
 {
 	struct add_args a = {
 		.format = PLOOP_FMT_PLOOP1, .cl = PLOOP_CLUSTER_LOG_DEFAULT, .chunks = 1,
-		.edge = sizeof(struct ploop_ctl_delta), .mode = O_RDWR,
+		.times = 1, .edge = sizeof(struct ploop_ctl_delta), .mode = O_RDWR,
 	};
 	struct ploop_ctl_delta arg = { };
+	void *at;
+	int ret = 0;
 
 	if (argc < 1)
 		bad_usage();
@@ -180,7 +192,10 @@ static int add(int dev, int argc, char *argv[])
 	/* not terminated when it fills the field: the driver must cut it */
 	if (a.cookie)
 		memcpy(arg.cookie, a.cookie, strnlen(a.cookie, sizeof(arg.cookie)));
-	return outcome(ioctl(dev, PLOOP_IOC_ADD_DELTA, at_edge(&arg, a.edge)));
+	at = at_edge(&arg, a.edge);
+	while (!ret && a.times--)
+		ret = ioctl(dev, PLOOP_IOC_ADD_DELTA, at);
+	return outcome(ret);
 }
 
 static int raw(int fd, int argc, char *argv[])

@@ -336,7 +336,11 @@ int ploop_device_detach(struct ploop_device *dev, bool cancellable)
 	int rc;
 
 	rc = stop_device(dev, cancellable);
-	if (rc)
+	/* stopped, but the top image is not closed: a second STOP has nothing to do */
+	if (rc == PLOOP_EXIT_IOCTL && ioctl(dev->fd, PLOOP_IOC_STOP) && errno == EINVAL)
+		ploop_note("the top image of %s stays marked in use: its next mount will check it",
+			   dev->node);
+	else if (rc)
 		return rc;
 	if (ioctl(dev->fd, PLOOP_IOC_CLEAR))
 		return ploop_fail_errno(PLOOP_EXIT_IOCTL,
@@ -344,5 +348,5 @@ int ploop_device_detach(struct ploop_device *dev, bool cancellable)
 					dev->node);
 	remove_device(dev);
 	ploop_device_close(dev);
-	return 0;
+	return rc;
 }

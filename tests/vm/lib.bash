@@ -31,7 +31,10 @@ with_lock()
 	shift
 	mkdir -p "$BUILD/lock"
 	(
-		flock 9
+		if ! flock -n 9; then
+			say "waiting for another process ($lock)"
+			flock 9
+		fi
 		"$@" 9>&-
 	) 9>"$lock"
 }
