@@ -326,6 +326,9 @@ static int direct_zero(struct ploop_delta *delta, loff_t pos, loff_t len)
 
 static int direct_sync(struct ploop_delta *delta, bool full)
 {
+	/* An ext4 that errors made read-only would report success here. */
+	if (sb_rdonly(file_inode(delta->file)->i_sb))
+		return -EROFS;
 	return vfs_fsync(delta->file, !full);
 }
 

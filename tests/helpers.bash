@@ -72,6 +72,7 @@ scratch_disk()
 {
 	local name=$1 size=$2
 
+	modprobe -q loop || true
 	truncate -s "$size" "$BATS_FILE_TMPDIR/$name.disk"
 	losetup --find --show "${@:3}" "$BATS_FILE_TMPDIR/$name.disk"
 }

@@ -190,7 +190,7 @@ static void alloc_sizes(struct kunit *test)
 	struct ploop_map *map = new_map(test, c->clusters);
 
 	KUNIT_EXPECT_EQ(test, map->clusters, c->clusters);
-	KUNIT_EXPECT_EQ(test, map->nr_leaves, c->leaves);
+	KUNIT_ASSERT_EQ(test, map->nr_leaves, c->leaves);
 	KUNIT_EXPECT_EQ(test, atomic_read(&map->used_leaves), 0);
 	KUNIT_EXPECT_EQ(test, ploop_map_bytes(map),
 			sizeof(*map) + c->leaves * sizeof(void *));
@@ -207,7 +207,7 @@ static void largest_disk(struct kunit *test)
 	struct ploop_map *map = new_map(test, U32_MAX);
 	u32 last = U32_MAX - 1;
 
-	KUNIT_EXPECT_EQ(test, map->nr_leaves, 1U << 25);
+	KUNIT_ASSERT_EQ(test, map->nr_leaves, 1U << 25);
 	set_raw(map, 1000);
 	KUNIT_EXPECT_EQ(test, ploop_map_lookup(map, last), 0ULL);
 	KUNIT_EXPECT_EQ(test, ploop_map_hole_end(map, 1000), U32_MAX);
@@ -554,7 +554,7 @@ static void overlay_grows(struct kunit *test)
 	put(test, upper, c->to - 1, UPPER);
 	overlay(test);
 	KUNIT_EXPECT_EQ(test, map->clusters, c->to);
-	KUNIT_EXPECT_EQ(test, map->nr_leaves, leaves);
+	KUNIT_ASSERT_EQ(test, map->nr_leaves, leaves);
 	for (i = 0; i < c->to; i++) {
 		u64 want = 0;
 
