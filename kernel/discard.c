@@ -64,6 +64,8 @@ static int clear_in_place(struct ploop_io *io, u64 entry, const struct part *r)
 	loff_t pos = ploop_entry_pos(plo, entry) + r->off;
 	int err = -EOPNOTSUPP;
 
+	if (ploop_host_frozen(top))
+		return -EAGAIN;
 	if (test_bit(PLOOP_S_DENSE, &plo->state))
 		return must_be_zero(io) ? ploop_write_zeros(top, pos, r->len) : 0;
 	if (must_be_zero(io) && io->bio->bi_opf & REQ_NOUNMAP)

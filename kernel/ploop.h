@@ -432,6 +432,18 @@ int ploop_sysfs_add_delta(struct ploop_delta *delta);
 void ploop_sysfs_remove_delta(struct ploop_delta *delta);
 void ploop_event_work(struct work_struct *work);
 
+/*
+ * Is the host frozen? Asked before calls that would hold a worker, and perhaps
+ * the allocator's mutex, until it thaws. It may freeze right after: then they do.
+ */
+static inline bool ploop_host_frozen(struct ploop_delta *delta)
+{
+	if (!file_start_write_trylock(delta->file))
+		return true;
+	file_end_write(delta->file);
+	return false;
+}
+
 /* A note for every completed write, before it is acknowledged. */
 static inline void ploop_delta_dirty(struct ploop_delta *delta)
 {

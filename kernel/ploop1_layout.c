@@ -109,6 +109,23 @@ int ploop1_layout_parse(const struct ploop1_header *hdr, u64 file_size,
 EXPORT_SYMBOL_IF_KUNIT(ploop1_layout_parse);
 
 /**
+ * ploop1_max_iblk() - the last cluster of a file that an entry can name
+ * @l: layout of the image
+ *
+ * Version 1 stores the offset in sectors in 32 bits. The last value is left
+ * out in both versions, so that the number of clusters fits as well.
+ *
+ * Return: cluster number.
+ */
+u32 ploop1_max_iblk(const struct ploop1_layout *l)
+{
+	if (l->version == 1)
+		return (U32_MAX >> l->cluster_log) - 1;
+	return U32_MAX - 1;
+}
+EXPORT_SYMBOL_IF_KUNIT(ploop1_max_iblk);
+
+/**
  * ploop1_entry_check() - check an entry of the index
  * @l: layout of the image
  * @raw: the entry as stored, host byte order, not 0
@@ -129,7 +146,7 @@ int ploop1_entry_check(const struct ploop1_layout *l, u32 raw, u32 *iblk,
 	if (*iblk < l->index_clusters)
 		return -EUCLEAN;
 	*why = "points beyond the end of the file";
-	if (*iblk >= l->file_clusters)
+	if (*iblk >= l->file_clusters || *iblk > ploop1_max_iblk(l))
 		return -EUCLEAN;
 	*why = NULL;
 	return 0;
@@ -148,20 +165,3 @@ u32 ploop1_entry_make(const struct ploop1_layout *l, u32 iblk)
 	return l->version == 1 ? iblk << l->cluster_log : iblk;
 }
 EXPORT_SYMBOL_IF_KUNIT(ploop1_entry_make);
-
-/**
- * ploop1_max_iblk() - the last cluster of a file that an entry can name
- * @l: layout of the image
- *
- * Version 1 stores the offset in sectors in 32 bits; 0xffffffff is reserved in
- * both versions.
- *
- * Return: cluster number.
- */
-u32 ploop1_max_iblk(const struct ploop1_layout *l)
-{
-	if (l->version == 1)
-		return (U32_MAX >> l->cluster_log) - 1;
-	return U32_MAX - 1;
-}
-EXPORT_SYMBOL_IF_KUNIT(ploop1_max_iblk);

@@ -111,10 +111,8 @@ int ploop_write_new(struct ploop_io *io, u64 entry, u32 off, u32 len)
 	u32 iblk;
 	int err;
 
-	/* A frozen host: wait without holding the allocator's mutex. */
-	if (!file_start_write_trylock(plo->top->file))
+	if (ploop_host_frozen(plo->top))
 		return -EAGAIN;
-	file_end_write(plo->top->file);
 	err = ploop_map_reserve(plo->map, io->clu, GFP_NOIO | __GFP_NOWARN);
 	if (err)
 		return err;
