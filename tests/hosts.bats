@@ -130,14 +130,14 @@ use()
 	detach
 }
 
-@test "a loop device on the image's own disk does not matter; an image on the device itself is refused" {
+@test "an image on a file system of another ploop device" {
 	new_image "$T/a" 64m
 	attach "$T/a"
 	mkfs.ext4 -q -F "$DEV"
 	mkdir "$T/inner"
 	mount "$DEV" "$T/inner"
 	local outer=$DEV
-	# An image inside: another device may have it.
+	# One inside the other.
 	new_image "$T/inner/b" 16m
 	attach "$T/inner/b"
 	data write "$DEV" 0 1m 1
