@@ -18,25 +18,23 @@ struct command {
 	int (*fn)(struct ploop_device *plo, struct block_device *bdev, void __user *arg);
 };
 
-static int copy_cookie(struct ploop_device *plo, const void __user *arg)
+/* The first delta that brings a cookie names the device. */
+static int copy_cookie(struct ploop_device *plo, const struct ploop_ctl *ctl,
+		       const struct ploop_ctl_delta __user *arg, char *cookie)
 {
-	const struct ploop_ctl_delta __user *delta = arg;
-
-	if (plo->cookie[0])
+	if (!(ctl->flags & PLOOP_CTLF_COOKIE) || plo->cookie[0]) {
+		memcpy(cookie, plo->cookie, PLOOP_COOKIE_SIZE);
 		return 0;
-	if (copy_from_user(plo->cookie, delta->cookie, PLOOP_COOKIE_SIZE - 1)) {
-		plo->cookie[0] = 0;
-		return -EFAULT;
 	}
-	plo->cookie[PLOOP_COOKIE_SIZE - 1] = 0;
-	return 0;
+	cookie[PLOOP_COOKIE_SIZE - 1] = 0;
+	return copy_from_user(cookie, arg->cookie, PLOOP_COOKIE_SIZE - 1) ? -EFAULT : 0;
 }
 
 static int ioc_add_delta(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
 {
 	struct ploop_ctl_chunk chunk;
+	char cookie[PLOOP_COOKIE_SIZE];
 	struct ploop_ctl ctl;
-	bool had_cookie = plo->cookie[0];
 	int err;
 
 	if (copy_from_user(&ctl, arg, sizeof(ctl)))
@@ -45,18 +43,16 @@ static int ioc_add_delta(struct ploop_device *plo, struct block_device *bdev, vo
 		return -EINVAL;
 	if (copy_from_user(&chunk, arg + sizeof(ctl), sizeof(chunk)))
 		return -EFAULT;
+	err = copy_cookie(plo, &ctl, arg, cookie);
+	if (err)
+		return err;
 	if (test_bit(PLOOP_S_RUNNING, &plo->state))
 		return -EBUSY;
 	if (plo->maintenance != PLOOP_MNTN_OFF)
 		return -EBUSY;
-	if (ctl.flags & PLOOP_CTLF_COOKIE) {
-		err = copy_cookie(plo, arg);
-		if (err)
-			return err;
-	}
 	err = ploop_delta_add(plo, &ctl, &chunk);
-	if (err && !had_cookie)
-		plo->cookie[0] = 0;
+	if (!err)
+		memcpy(plo->cookie, cookie, PLOOP_COOKIE_SIZE);
 	return err;
 }
 

@@ -127,7 +127,6 @@ static int add_node(struct ploop_device *plo)
 	disk->first_minor = plo->index << PLOOP_MINOR_SHIFT;
 	disk->minors = MINORS;
 	disk->fops = &device_fops;
-	disk->private_data = plo;
 	snprintf(disk->disk_name, DISK_NAME_LEN, "ploop%d", plo->index);
 	err = add_disk(disk);
 	if (err)
@@ -157,6 +156,7 @@ static int device_build(struct ploop_device *plo)
 		err = PTR_ERR(plo->disk);
 		goto out_exit_active;
 	}
+	plo->disk->private_data = plo;
 	return 0;
 
 out_exit_active:
@@ -219,11 +219,12 @@ static void destroy(struct ploop_device *plo)
 {
 	lockdep_assert_held(&ploop_devices_mutex);
 	last_removed = plo->index;
-	WRITE_ONCE(removals, removals + 1);
 	xa_erase(&devices, plo->index);
 	ploop_sysfs_remove(plo);
 	del_gendisk(plo->disk);
 	put_disk(plo->disk);
+	/* Last: until the node is gone, device_probe() must find an older count. */
+	WRITE_ONCE(removals, removals + 1);
 }
 
 static bool mark_dead(struct ploop_device *plo)

@@ -48,7 +48,6 @@ bool ploop_cluster_trylock(struct ploop_io *io, u32 clu)
 		list_add_tail(&io->list, &owner->waiters);
 	} else {
 		io->clu = clu;
-		io->locked = true;
 		hlist_add_head(&io->lock_node, bucket(plo, clu));
 	}
 	spin_unlock_irqrestore(&plo->cluster_lock, flags);
@@ -74,7 +73,6 @@ void ploop_cluster_unlock(struct ploop_io *io)
 
 	spin_lock_irqsave(&plo->cluster_lock, flags);
 	hlist_del_init(&io->lock_node);
-	io->locked = false;
 	list_splice_init(&io->waiters, &waiters);
 	spin_unlock_irqrestore(&plo->cluster_lock, flags);
 	list_for_each_entry_safe(waiter, next, &waiters, list) {

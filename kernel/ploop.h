@@ -274,7 +274,6 @@ struct ploop_device {
  * @clu: the cluster being worked on
  * @preflush: the bio still asks for a flush before its data
  * @fua: the bio still asks for a flush after its data
- * @locked: @clu is locked by this io
  * @lock_node: place among the owners [cluster_lock]
  * @waiters: ios that wait for the owner [cluster_lock]
  * @list: place on a list of waiters, parked or flushing ios
@@ -291,7 +290,6 @@ struct ploop_io {
 	u32 clu;
 	bool preflush;
 	bool fua;
-	bool locked;
 	struct hlist_node lock_node;
 	struct list_head waiters;
 	struct list_head list;

@@ -70,7 +70,6 @@ static struct ploop_io *io_alloc(struct ploop_device *plo, struct bio *bio)
 	io->clu = 0;
 	io->preflush = bio->bi_opf & REQ_PREFLUSH;
 	io->fua = bio->bi_opf & REQ_FUA;
-	io->locked = false;
 	INIT_HLIST_NODE(&io->lock_node);
 	INIT_LIST_HEAD(&io->waiters);
 	INIT_LIST_HEAD(&io->list);
