@@ -8,6 +8,7 @@
 #define PLOOP_COMPAT_H
 
 #include <linux/blkdev.h>
+#include <linux/fileattr.h>
 #include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/version.h>
@@ -122,6 +123,11 @@ static inline int ploop_set_limits(struct gendisk *disk,
 #define PLOOP_IMPORT_KUNIT_NS	MODULE_IMPORT_NS(EXPORTED_FOR_KUNIT_TESTING)
 #else
 #define PLOOP_IMPORT_KUNIT_NS	MODULE_IMPORT_NS("EXPORTED_FOR_KUNIT_TESTING")
+#endif
+
+/* 6.17: struct fileattr got its present name */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#define file_kattr	fileattr
 #endif
 
 #endif /* PLOOP_COMPAT_H */

@@ -6,7 +6,6 @@
 
 #include <linux/falloc.h>
 #include <linux/file.h>
-#include <linux/fileattr.h>
 #include <linux/highmem.h>
 #include <linux/magic.h>
 #include <linux/module.h>
@@ -16,7 +15,7 @@
 
 static bool is_checksummed(struct file *file)
 {
-	struct fileattr fa = { .flags_valid = true };
+	struct file_kattr fa = { .flags_valid = true };
 
 	if (file_inode(file)->i_sb->s_magic != BTRFS_SUPER_MAGIC)
 		return false;
@@ -133,6 +132,7 @@ static void transfer_done(struct kiocb *iocb, long ret)
 
 static void bio_iter(struct bio *bio, unsigned int dir, struct iov_iter *iter)
 {
+	const struct bio_vec *first = __bvec_iter_bvec(bio->bi_io_vec, bio->bi_iter);
 	struct bio_vec bv;
 	struct bvec_iter bi;
 	unsigned int segs = 0;
@@ -140,9 +140,8 @@ static void bio_iter(struct bio *bio, unsigned int dir, struct iov_iter *iter)
 	bio_for_each_bvec(bv, bio, bi)
 		segs++;
 	/* A split bio starts anywhere in the table, perhaps within an element. */
-	iov_iter_bvec(iter, dir, __bvec_iter_bvec(bio->bi_io_vec, bio->bi_iter), segs,
-		      bio->bi_iter.bi_size);
-	iter->iov_offset = bio->bi_iter.bi_bvec_done;
+	iov_iter_bvec(iter, dir, first, segs, bio->bi_iter.bi_size);
+	iter->iov_offset = mp_bvec_iter_offset(bio->bi_io_vec, bio->bi_iter) - first->bv_offset;
 }
 
 static int rw_sync(struct ploop_delta *delta, unsigned int dir, struct iov_iter *iter,
@@ -267,7 +266,7 @@ static void direct_submit(struct ploop_delta *delta, struct ploop_io *io, loff_t
 		.ki_filp = file,
 		.ki_pos = pos,
 		.ki_flags = IOCB_DIRECT,
-		.ki_ioprio = bio_prio(io->bio),
+		.ki_ioprio = io->bio->bi_ioprio,
 		.ki_complete = transfer_done,
 	};
 	atomic_set(&io->iocb_ref, 2);

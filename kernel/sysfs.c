@@ -113,7 +113,8 @@ static ssize_t delta_image_info_show(void *owner, const struct entry *e, char *b
 	struct inode *inode = file_inode(((struct ploop_delta *)owner)->file);
 	dev_t dev = inode->i_sb->s_dev;
 
-	return sysfs_emit(buf, "ino:%lu\nsdev:%u:%u\n", inode->i_ino, MAJOR(dev), MINOR(dev));
+	return sysfs_emit(buf, "ino:%llu\nsdev:%u:%u\n", (u64)inode->i_ino, MAJOR(dev),
+			  MINOR(dev));
 }
 
 static struct entry delta_image_info = {
