@@ -110,7 +110,7 @@ judge()
 {
 	local tap=$1 status=$2 seen planned
 
-	seen=$(grep -cE '^(not )?ok\b' "$tap")
+	seen=$(count '^(not )?ok\b' "$tap")
 	planned=$(sed -nE 's/^1\.\.([0-9]+).*/\1/p' "$tap" | tail -n 1)
 	case $status in
 	0 | 1) ;;
@@ -137,6 +137,7 @@ run_job()
 		sed 's/^/# /' "$tap.err" >>"$tap"
 	fi
 	tell "$job" "$tap" $((SECONDS - start))
+	: >"$tap.done"
 }
 
 # One write, because jobs end at the same time.
@@ -184,10 +185,24 @@ prepare()
 		done
 }
 
+# A job that vanished without a verdict is a failure like any other.
+not_done()
+{
+	local job tap
+
+	while read -r job; do
+		tap=$RESULTS/${job//\//-}.tap
+		if [[ ! -e $tap.done ]]; then
+			echo "not ok - $job was judged" | tee -a "$tap"
+		fi
+	done < <(echo prepare; cat "$RESULTS/jobs")
+}
+
 summary()
 {
 	local passed failed skipped
 
+	not_done
 	skipped=$(count '^ok.*# skip' "$RESULTS"/*.tap)
 	passed=$(($(count '^ok' "$RESULTS"/*.tap) - skipped))
 	failed=$(count '^not ok' "$RESULTS"/*.tap)
