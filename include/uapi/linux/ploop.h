@@ -173,6 +173,48 @@ struct ploop_getdevice_ctl {
 	__u32 mbz;
 } __attribute__((aligned(8)));
 
+/**
+ * struct ploop_truncate_ctl - argument of TRUNCATE
+ * @fd: open, writable file of the delta
+ * @alloc_head: clusters the file keeps
+ * @level: the delta; attached read-only
+ * @mbz1: zero
+ * @mbz2: zero
+ */
+struct ploop_truncate_ctl {
+	__s32 fd;
+	__u32 alloc_head;
+	__u8  level;
+	__u8  mbz1;
+	__u16 mbz2;
+} __attribute__((aligned(8)));
+
+/**
+ * struct ploop_reloc_map - new place of a cluster, for UPDATE_INDEX
+ * @req_cluster: cluster of the device
+ * @iblk: cluster of the image file
+ */
+struct ploop_reloc_map {
+	__u32 req_cluster;
+	__u32 iblk;
+} __attribute__((aligned(8)));
+
+/**
+ * struct ploop_index_update_ctl - argument of UPDATE_INDEX
+ * @n_maps: number of elements of @reloc_map
+ * @level: the delta; attached read-only
+ * @mbz1: zero
+ * @mbz2: zero
+ * @reloc_map: what the client has moved in the file, index included
+ */
+struct ploop_index_update_ctl {
+	__u32 n_maps;
+	__u8  level;
+	__u8  mbz1;
+	__u16 mbz2;
+	struct ploop_reloc_map reloc_map[];
+} __attribute__((aligned(8)));
+
 /** PLOOP_IOC_ADD_DELTA: struct ploop_ctl_delta; new top level of a stopped device */
 #define PLOOP_IOC_ADD_DELTA	_IOW('P', 0, struct ploop_ctl)
 /** PLOOP_IOC_CLEAR: detach all deltas of a stopped device */
@@ -181,8 +223,31 @@ struct ploop_getdevice_ctl {
 #define PLOOP_IOC_STOP		_IO('P', 2)
 /** PLOOP_IOC_START: run the device */
 #define PLOOP_IOC_START		_IO('P', 3)
+/**
+ * PLOOP_IOC_SNAPSHOT: struct ploop_ctl_delta; an empty delta becomes the top of
+ * a running device, the old top read-only; on a stopped one like ADD_DELTA
+ */
+#define PLOOP_IOC_SNAPSHOT	_IOW('P', 4, struct ploop_ctl)
+/** PLOOP_IOC_DEL_DELTA: __u32 level; take a delta out of the stack */
+#define PLOOP_IOC_DEL_DELTA	_IOW('P', 5, __u32)
 /** PLOOP_IOC_SYNC: make data, index and header durable */
 #define PLOOP_IOC_SYNC		_IO('P', 11)
+/**
+ * PLOOP_IOC_MERGE: move the top delta into the one below it; waits, and goes on
+ * in the background when a signal ends the wait: call again to wait on
+ */
+#define PLOOP_IOC_MERGE		_IO('P', 12)
+/** PLOOP_IOC_REPLACE_DELTA: struct ploop_ctl_delta; same content, other file */
+#define PLOOP_IOC_REPLACE_DELTA	_IOW('P', 13, struct ploop_ctl)
+/** PLOOP_IOC_TRUNCATE: struct ploop_truncate_ctl; cut the file of a delta */
+#define PLOOP_IOC_TRUNCATE	_IOW('P', 14, struct ploop_truncate_ctl)
+/** PLOOP_IOC_UPDATE_INDEX: struct ploop_index_update_ctl; clusters were moved */
+#define PLOOP_IOC_UPDATE_INDEX	_IOW('P', 16, struct ploop_index_update_ctl)
+/**
+ * PLOOP_IOC_GROW: struct ploop_ctl; make a running device larger; waits like
+ * MERGE. Without an argument: wait for a grow that is under way
+ */
+#define PLOOP_IOC_GROW		_IOW('P', 17, struct ploop_ctl)
 /** PLOOP_IOC_GETDEVICE: find a free device; racy, see PLOOP_CTL_GET */
 #define PLOOP_IOC_GETDEVICE	_IOW('P', 22, struct ploop_getdevice_ctl)
 /** PLOOP_IOC_MAX_DELTA_SIZE: __u64 sectors; limit of the top delta's file */
@@ -234,6 +299,16 @@ _Static_assert(PLOOP_IOC_ADD_DELTA == 0x40185000, "ADD_DELTA");
 _Static_assert(PLOOP_IOC_CLEAR == 0x5001, "CLEAR");
 _Static_assert(PLOOP_IOC_STOP == 0x5002, "STOP");
 _Static_assert(PLOOP_IOC_START == 0x5003, "START");
+_Static_assert(sizeof(struct ploop_truncate_ctl) == 16, "ploop_truncate_ctl");
+_Static_assert(sizeof(struct ploop_reloc_map) == 8, "ploop_reloc_map");
+_Static_assert(sizeof(struct ploop_index_update_ctl) == 8, "ploop_index_update_ctl");
+_Static_assert(PLOOP_IOC_SNAPSHOT == 0x40185004, "SNAPSHOT");
+_Static_assert(PLOOP_IOC_DEL_DELTA == 0x40045005, "DEL_DELTA");
+_Static_assert(PLOOP_IOC_MERGE == 0x500c, "MERGE");
+_Static_assert(PLOOP_IOC_REPLACE_DELTA == 0x4018500d, "REPLACE_DELTA");
+_Static_assert(PLOOP_IOC_TRUNCATE == 0x4010500e, "TRUNCATE");
+_Static_assert(PLOOP_IOC_UPDATE_INDEX == 0x40085010, "UPDATE_INDEX");
+_Static_assert(PLOOP_IOC_GROW == 0x40185011, "GROW");
 _Static_assert(PLOOP_IOC_SYNC == 0x500b, "SYNC");
 _Static_assert(PLOOP_IOC_GETDEVICE == 0x40085016, "GETDEVICE");
 _Static_assert(PLOOP_IOC_MAX_DELTA_SIZE == 0x4008501c, "MAX_DELTA_SIZE");
