@@ -54,6 +54,40 @@ static inline struct gendisk *ploop_alloc_disk(void)
 }
 #endif
 
+/* 6.5, 6.7, 6.9: opening a block device gave the device, a handle, now a file */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+typedef struct block_device *ploop_bdev_t;
+#define ploop_bdev(b)	(b)
+#else
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 9, 0)
+typedef struct bdev_handle *ploop_bdev_t;
+#define ploop_bdev(b)	((b)->bdev)
+#else
+typedef struct file *ploop_bdev_t;
+#define ploop_bdev(b)	file_bdev(b)
+#endif
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+#define ploop_bdev_open(dev)	blkdev_get_by_dev(dev, FMODE_READ, NULL)
+#define ploop_bdev_close(b)	blkdev_put(b, FMODE_READ)
+#elif LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+#define ploop_bdev_open(dev)	blkdev_get_by_dev(dev, BLK_OPEN_READ, NULL, NULL)
+#define ploop_bdev_close(b)	blkdev_put(b, NULL)
+#elif LINUX_VERSION_CODE < KERNEL_VERSION(6, 9, 0)
+#define ploop_bdev_open(dev)	bdev_open_by_dev(dev, BLK_OPEN_READ, NULL, NULL)
+#define ploop_bdev_close(b)	bdev_release(b)
+#else
+#define ploop_bdev_open(dev)	bdev_file_open_by_dev(dev, BLK_OPEN_READ, NULL, NULL)
+#define ploop_bdev_close(b)	fput(b)
+#endif
+
+/* 6.8: names begin with bdev_ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+#define bdev_freeze(bdev)	freeze_bdev(bdev)
+#define bdev_thaw(bdev)		thaw_bdev(bdev)
+#endif
+
 /**
  * struct ploop_limits - what varies in the queue limits of a device
  * @block_size: logical block size in bytes
@@ -115,6 +149,19 @@ static inline int ploop_set_limits(struct gendisk *disk,
 	if (l->stable_writes)
 		lim.features |= BLK_FEAT_STABLE_WRITES;
 	return queue_limits_commit_update(disk->queue, &lim);
+}
+#endif
+
+/* 6.11: a feature instead of a flag of the queue */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 11, 0)
+static inline bool ploop_stable_writes(struct request_queue *q)
+{
+	return test_bit(QUEUE_FLAG_STABLE_WRITES, &q->queue_flags);
+}
+#else
+static inline bool ploop_stable_writes(struct request_queue *q)
+{
+	return q->limits.features & BLK_FEAT_STABLE_WRITES;
 }
 #endif
 

@@ -30,6 +30,15 @@ static int copy_cookie(struct ploop_device *plo, const struct ploop_ctl *ctl,
 	return copy_from_user(cookie, arg->cookie, PLOOP_COOKIE_SIZE - 1) ? -EFAULT : 0;
 }
 
+static int copy_ctl(struct ploop_ctl *ctl, struct ploop_ctl_chunk *chunk, void __user *arg)
+{
+	if (copy_from_user(ctl, arg, sizeof(*ctl)))
+		return -EFAULT;
+	if (ctl->chunks != 1)
+		return -EINVAL;
+	return copy_from_user(chunk, arg + sizeof(*ctl), sizeof(*chunk)) ? -EFAULT : 0;
+}
+
 static int ioc_add_delta(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
 {
 	struct ploop_ctl_chunk chunk;
@@ -37,12 +46,9 @@ static int ioc_add_delta(struct ploop_device *plo, struct block_device *bdev, vo
 	struct ploop_ctl ctl;
 	int err;
 
-	if (copy_from_user(&ctl, arg, sizeof(ctl)))
-		return -EFAULT;
-	if (ctl.chunks != 1)
-		return -EINVAL;
-	if (copy_from_user(&chunk, arg + sizeof(ctl), sizeof(chunk)))
-		return -EFAULT;
+	err = copy_ctl(&ctl, &chunk, arg);
+	if (err)
+		return err;
 	err = copy_cookie(plo, &ctl, arg, cookie);
 	if (err)
 		return err;
@@ -56,9 +62,99 @@ static int ioc_add_delta(struct ploop_device *plo, struct block_device *bdev, vo
 	return err;
 }
 
+static int ioc_snapshot(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
+{
+	struct ploop_ctl_chunk chunk;
+	struct ploop_ctl ctl;
+	int err;
+
+	if (!plo->nr_deltas)
+		return -ENOENT;
+	if (!test_bit(PLOOP_S_RUNNING, &plo->state))
+		return ioc_add_delta(plo, bdev, arg);
+	if (plo->maintenance != PLOOP_MNTN_OFF)
+		return -EBUSY;
+	err = copy_ctl(&ctl, &chunk, arg);
+	return err ? err : ploop_snapshot(plo, &ctl, &chunk);
+}
+
+static int ioc_del_delta(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
+{
+	u32 level;
+
+	if (copy_from_user(&level, arg, sizeof(level)))
+		return -EFAULT;
+	if (plo->maintenance != PLOOP_MNTN_OFF)
+		return -EBUSY;
+	return ploop_stack_delete(plo, level);
+}
+
+static int ioc_replace_delta(struct ploop_device *plo, struct block_device *bdev,
+			     void __user *arg)
+{
+	struct ploop_ctl_chunk chunk;
+	struct ploop_ctl ctl;
+	int err;
+
+	err = copy_ctl(&ctl, &chunk, arg);
+	if (err)
+		return err;
+	if (plo->maintenance != PLOOP_MNTN_OFF)
+		return -EBUSY;
+	return ploop_stack_replace(plo, &ctl, &chunk);
+}
+
+static int ioc_truncate(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
+{
+	struct ploop_truncate_ctl ctl;
+
+	if (copy_from_user(&ctl, arg, sizeof(ctl)))
+		return -EFAULT;
+	return ploop_stack_truncate(plo, &ctl);
+}
+
+static int ioc_update_index(struct ploop_device *plo, struct block_device *bdev,
+			    void __user *arg)
+{
+	struct ploop_index_update_ctl ctl;
+
+	if (!plo->nr_deltas)
+		return -ENOENT;
+	if (copy_from_user(&ctl, arg, sizeof(ctl)))
+		return -EFAULT;
+	return ploop_stack_update_index(plo, &ctl, arg + sizeof(ctl));
+}
+
+static int ioc_merge(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
+{
+	if (plo->maintenance != PLOOP_MNTN_OFF && plo->maintenance != PLOOP_MNTN_MERGE)
+		return -EBUSY;
+	return ploop_merge(plo);
+}
+
+static int ioc_grow(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
+{
+	struct ploop_ctl ctl;
+	u64 size;
+
+	if (!plo->nr_deltas)
+		return -ENOENT;
+	if (plo->maintenance == PLOOP_MNTN_GROW)
+		return ploop_grow_wait(plo);
+	if (plo->maintenance != PLOOP_MNTN_OFF)
+		return -EBUSY;
+	if (copy_from_user(&ctl, arg, sizeof(ctl)))
+		return -EFAULT;
+	if (ctl.cluster_log != plo->cluster_log)
+		return -EINVAL;
+	size = ctl.flags & PLOOP_CTLF_CLUBLKS ? (u64)ctl.size << plo->cluster_log : ctl.size;
+	return ploop_grow(plo, size);
+}
+
 static int ioc_clear(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
 {
-	if (test_bit(PLOOP_S_RUNNING, &plo->state) || plo->maintenance == PLOOP_MNTN_TRACK)
+	/* STOP left what was under way. */
+	if (test_bit(PLOOP_S_RUNNING, &plo->state))
 		return -EBUSY;
 	ploop_delta_clear(plo);
 	return 0;
@@ -94,9 +190,9 @@ static int ioc_max_delta_size(struct ploop_device *plo, struct block_device *bde
 		return -EFAULT;
 	if (!plo->top)
 		return -EINVAL;
-	mutex_lock(&plo->alloc.mutex);
+	mutex_lock(&plo->top->alloc.mutex);
 	plo->top->max_clusters = sectors >> plo->cluster_log;
-	mutex_unlock(&plo->alloc.mutex);
+	mutex_unlock(&plo->top->alloc.mutex);
 	return 0;
 }
 
@@ -105,7 +201,14 @@ static const struct command commands[] = {
 	{ PLOOP_IOC_CLEAR,		ioc_clear },
 	{ PLOOP_IOC_STOP,		ioc_stop },
 	{ PLOOP_IOC_START,		ioc_start },
+	{ PLOOP_IOC_SNAPSHOT,		ioc_snapshot },
+	{ PLOOP_IOC_DEL_DELTA,		ioc_del_delta },
 	{ PLOOP_IOC_SYNC,		ioc_sync },
+	{ PLOOP_IOC_MERGE,		ioc_merge },
+	{ PLOOP_IOC_REPLACE_DELTA,	ioc_replace_delta },
+	{ PLOOP_IOC_TRUNCATE,		ioc_truncate },
+	{ PLOOP_IOC_UPDATE_INDEX,	ioc_update_index },
+	{ PLOOP_IOC_GROW,		ioc_grow },
 	{ PLOOP_IOC_MAX_DELTA_SIZE,	ioc_max_delta_size },
 };
 
@@ -142,7 +245,8 @@ static const struct command *find_command(unsigned int cmd)
  * @cmd: number of the command
  * @arg: its argument, untrusted
  *
- * Context: process, may sleep; takes ctl_mutex.
+ * Context: process, may sleep; takes ctl_mutex, which some commands drop while
+ * they wait.
  * Return: 0 or a negative errno; -EINVAL for an unknown command, which old
  * clients rely on.
  */
@@ -162,7 +266,11 @@ int ploop_ioctl(struct block_device *bdev, blk_mode_t mode, unsigned int cmd,
 		return -EINVAL;
 	if (mutex_lock_killable(&plo->ctl_mutex))
 		return -EINTR;
-	err = c->fn(plo, bdev, (void __user *)arg);
+	/* Somebody's snapshot has dropped the mutex while filesystems freeze. */
+	if (plo->maintenance == PLOOP_MNTN_SNAPSHOT)
+		err = -EBUSY;
+	else
+		err = c->fn(plo, bdev, (void __user *)arg);
 	mutex_unlock(&plo->ctl_mutex);
 	return err;
 }

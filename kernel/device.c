@@ -33,11 +33,6 @@ PLOOP_WRAP_DISK_OPEN(device_open)
 
 static void free_parts(struct ploop_device *plo)
 {
-	unsigned int i;
-
-	for (i = 0; i < PLOOP_INDEX_BATCH; i++)
-		if (plo->index_buf[i])
-			__free_page(plo->index_buf[i]);
 	mempool_exit(&plo->io_pool);
 	ploop_copy_exit(plo);
 	free_percpu(plo->stats);
@@ -74,21 +69,13 @@ static void active_drained(struct percpu_ref *ref)
 
 static int alloc_parts(struct ploop_device *plo)
 {
-	unsigned int i;
-
 	plo->data_wq = alloc_workqueue("ploop%d", WQ_MEM_RECLAIM | WQ_UNBOUND, 0, plo->index);
 	plo->index_wq = alloc_workqueue("ploop%d_index", WQ_MEM_RECLAIM | WQ_UNBOUND, 0,
 					plo->index);
 	plo->stats = alloc_percpu(struct ploop_stats);
-	if (!plo->data_wq || !plo->index_wq || !plo->stats ||
-	    ploop_request_pool(plo) || ploop_copy_init(plo))
+	if (!plo->data_wq || !plo->index_wq || !plo->stats)
 		return -ENOMEM;
-	for (i = 0; i < PLOOP_INDEX_BATCH; i++) {
-		plo->index_buf[i] = alloc_page(GFP_KERNEL);
-		if (!plo->index_buf[i])
-			return -ENOMEM;
-	}
-	return 0;
+	return ploop_request_pool(plo) || ploop_copy_init(plo) ? -ENOMEM : 0;
 }
 
 static struct ploop_device *device_alloc(int index)
@@ -99,16 +86,19 @@ static struct ploop_device *device_alloc(int index)
 		return NULL;
 	plo->index = index;
 	plo->check_zeros = 1;
+	plo->fsync_max = PLOOP_FSYNC_MAX_DEFAULT;
 	assign_bit(PLOOP_S_DENSE, &plo->state, READ_ONCE(ploop_dense_default));
 	mutex_init(&plo->ctl_mutex);
 	mutex_init(&plo->flush_mutex);
-	mutex_init(&plo->alloc.mutex);
+	mutex_init(&plo->move.mutex);
+	init_waitqueue_head(&plo->move.wait);
+	spin_lock_init(&plo->trans_lock);
 	spin_lock_init(&plo->cluster_lock);
 	spin_lock_init(&plo->park_lock);
 	spin_lock_init(&plo->free_lock);
 	INIT_LIST_HEAD(&plo->parked);
 	INIT_LIST_HEAD(&plo->flushing);
-	INIT_LIST_HEAD(&plo->freed);
+	INIT_LIST_HEAD(&plo->held);
 	INIT_WORK(&plo->flush_work, ploop_flush_work);
 	INIT_WORK(&plo->event_work, ploop_event_work);
 	INIT_DELAYED_WORK(&plo->reclaim_work, ploop_reclaim_work);

@@ -87,8 +87,8 @@ static void unmap(struct ploop_io *io, u64 entry)
 
 	ploop_map_set(plo->map, io->clu, 0);
 	ploop_delta_dirty(plo->top);
-	ploop_index_mark(plo, io->clu);
-	ploop_free_cluster(plo, ploop_entry_iblk(entry));
+	ploop_index_mark(plo->top, io->clu);
+	ploop_free_cluster(plo->top, ploop_entry_iblk(entry));
 }
 
 /* Is unmapping allowed, and does it leave zeros? */

@@ -5,14 +5,16 @@
  */
 #include "epoch.h"
 
+#include <linux/sched/signal.h>
+
 static void epoch0_drained(struct percpu_ref *ref)
 {
-	complete(&container_of(ref, struct ploop_epoch, ref[0])->drained[0]);
+	wake_up_all(&container_of(ref, struct ploop_epoch, ref[0])->wait);
 }
 
 static void epoch1_drained(struct percpu_ref *ref)
 {
-	complete(&container_of(ref, struct ploop_epoch, ref[1])->drained[1]);
+	wake_up_all(&container_of(ref, struct ploop_epoch, ref[1])->wait);
 }
 
 /**
@@ -35,8 +37,7 @@ int ploop_epoch_init(struct ploop_epoch *ep)
 		percpu_ref_exit(&ep->ref[0]);
 		return err;
 	}
-	init_completion(&ep->drained[0]);
-	init_completion(&ep->drained[1]);
+	init_waitqueue_head(&ep->wait);
 	mutex_init(&ep->mutex);
 	ep->current_epoch = PLOOP_EPOCH_NONE;
 	return 0;
@@ -48,6 +49,8 @@ int ploop_epoch_init(struct ploop_epoch *ep)
  */
 void ploop_epoch_destroy(struct ploop_epoch *ep)
 {
+	/* Who made an epoch drain may still be about to wake us, under RCU. */
+	synchronize_rcu();
 	percpu_ref_exit(&ep->ref[0]);
 	percpu_ref_exit(&ep->ref[1]);
 }
@@ -62,6 +65,8 @@ void ploop_epoch_open(struct ploop_epoch *ep)
 {
 	mutex_lock(&ep->mutex);
 	percpu_ref_reinit(&ep->ref[0]);
+	/* After a quiesce it would stay one counter for all CPUs. */
+	percpu_ref_switch_to_percpu(&ep->ref[0]);
 	WRITE_ONCE(ep->current_epoch, 0);
 	mutex_unlock(&ep->mutex);
 }
@@ -70,7 +75,7 @@ static void drain(struct ploop_epoch *ep, int e)
 {
 	lockdep_assert_held(&ep->mutex);
 	percpu_ref_kill(&ep->ref[e]);
-	wait_for_completion(&ep->drained[e]);
+	wait_event(ep->wait, percpu_ref_is_zero(&ep->ref[e]));
 }
 
 /**
@@ -93,6 +98,37 @@ void ploop_epoch_close(struct ploop_epoch *ep)
 }
 
 /**
+ * ploop_epoch_quiesce() - as ploop_epoch_close(), with bios waiting as briefly
+ * as possible, and giving up when the caller is killed
+ * @ep: open epochs
+ *
+ * Context: process, may sleep.
+ * Return: 0, or -EINTR and the epochs are as before.
+ */
+int ploop_epoch_quiesce(struct ploop_epoch *ep)
+{
+	struct percpu_ref *ref;
+	int e, err;
+
+	if (mutex_lock_killable(&ep->mutex))
+		return -EINTR;
+	e = ep->current_epoch;
+	ref = &ep->ref[e];
+	/* Waits for an RCU grace period: while bios still go in, not after. */
+	percpu_ref_switch_to_atomic_sync(ref);
+	WRITE_ONCE(ep->current_epoch, PLOOP_EPOCH_NONE);
+	percpu_ref_kill(ref);
+	err = wait_event_killable(ep->wait, percpu_ref_is_zero(ref)) ? -EINTR : 0;
+	if (err) {
+		percpu_ref_resurrect(ref);
+		percpu_ref_switch_to_percpu(ref);
+		WRITE_ONCE(ep->current_epoch, e);
+	}
+	mutex_unlock(&ep->mutex);
+	return err;
+}
+
+/**
  * ploop_epoch_flip() - wait for everybody who may have looked before this call
  * @ep: epochs; when closed there is nobody to wait for
  *
@@ -108,6 +144,7 @@ void ploop_epoch_flip(struct ploop_epoch *ep)
 	if (e >= 0) {
 		/* The next epoch is live before anybody is sent there. */
 		percpu_ref_reinit(&ep->ref[!e]);
+		percpu_ref_switch_to_percpu(&ep->ref[!e]);
 		WRITE_ONCE(ep->current_epoch, !e);
 		drain(ep, e);
 	}

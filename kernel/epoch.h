@@ -2,9 +2,9 @@
 #ifndef PLOOP_EPOCH_H
 #define PLOOP_EPOCH_H
 
-#include <linux/completion.h>
 #include <linux/mutex.h>
 #include <linux/percpu-refcount.h>
+#include <linux/wait.h>
 
 /** PLOOP_EPOCH_NONE: no epoch is open, or none is held */
 #define PLOOP_EPOCH_NONE	(-1)
@@ -12,10 +12,10 @@
 /**
  * struct ploop_epoch - who may still use what an older lookup returned
  * @ref: users of epoch 0 and 1; at most one of them takes new users
- * @drained: completed when the last user of a killed epoch is gone
+ * @wait: woken when the last user of a killed epoch is gone
  * @current_epoch: the one that takes new users, or PLOOP_EPOCH_NONE [atomic;
  *                 written under @mutex]
- * @mutex: one flip, open or close at a time
+ * @mutex: one flip, quiesce, open or close at a time
  *
  * Every bio holds a reference from its lookup in the map to its completion.
  * Whoever gives away clusters unmaps them, flips, and thereby waits for all
@@ -23,7 +23,7 @@
  */
 struct ploop_epoch {
 	struct percpu_ref ref[2];
-	struct completion drained[2];
+	wait_queue_head_t wait;
 	int current_epoch;
 	struct mutex mutex;
 };
@@ -32,6 +32,7 @@ int ploop_epoch_init(struct ploop_epoch *ep);
 void ploop_epoch_destroy(struct ploop_epoch *ep);
 void ploop_epoch_open(struct ploop_epoch *ep);
 void ploop_epoch_close(struct ploop_epoch *ep);
+int ploop_epoch_quiesce(struct ploop_epoch *ep);
 void ploop_epoch_flip(struct ploop_epoch *ep);
 
 /* Context: any. Return: the epoch held, or PLOOP_EPOCH_NONE when closed. */

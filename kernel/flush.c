@@ -18,45 +18,101 @@
 #include <linux/sched/mm.h>
 
 /**
- * ploop_index_init() - prepare the index of the top delta for writing
- * @plo: device about to run
+ * ploop_index_init() - prepare the index of a delta for writing
+ * @delta: delta about to become the top of a running device
+ * @clusters: clusters of the device
  *
  * Context: process, may sleep; ctl_mutex.
  * Return: 0 or -ENOMEM.
  */
-int ploop_index_init(struct ploop_device *plo)
+int ploop_index_init(struct ploop_delta *delta, u32 clusters)
 {
-	plo->index_pages = plo->top->fmt->stackable && !plo->top->rdonly ?
-			   ploop1_index_pages(plo->map->clusters) : 0;
-	plo->index_dirty = kvcalloc(BITS_TO_LONGS(plo->index_pages) + 1,
-				    sizeof(*plo->index_dirty), GFP_KERNEL);
-	clear_bit(PLOOP_S_PRESYNC, &plo->state);
-	return plo->index_dirty ? 0 : -ENOMEM;
+	struct ploop_index *ix = &delta->index;
+	unsigned int i;
+
+	memset(ix, 0, sizeof(*ix));
+	if (delta->rdonly || !delta->fmt->stackable)
+		return 0;
+	ix->pages = ploop1_index_pages(clusters);
+	ix->dirty = kvcalloc(BITS_TO_LONGS(ix->pages), sizeof(*ix->dirty), GFP_KERNEL);
+	if (!ix->dirty)
+		goto out_exit;
+	for (i = 0; i < PLOOP_INDEX_BATCH; i++) {
+		ix->buf[i] = alloc_page(GFP_KERNEL);
+		if (!ix->buf[i])
+			goto out_exit;
+	}
+	return 0;
+
+out_exit:
+	ploop_index_exit(delta);
+	return -ENOMEM;
 }
 
 /**
  * ploop_index_exit() - undo ploop_index_init()
- * @plo: device that does not run any more
+ * @delta: delta that is not written to any more
  */
-void ploop_index_exit(struct ploop_device *plo)
+void ploop_index_exit(struct ploop_delta *delta)
 {
-	kvfree(plo->index_dirty);
-	plo->index_dirty = NULL;
-	plo->index_pages = 0;
+	struct ploop_index *ix = &delta->index;
+	unsigned int i;
+
+	for (i = 0; i < PLOOP_INDEX_BATCH; i++)
+		if (ix->buf[i])
+			__free_page(ix->buf[i]);
+	kvfree(ix->dirty);
+	memset(ix, 0, sizeof(*ix));
+}
+
+/**
+ * ploop_index_grow() - make the table of a larger index
+ * @bigger: out: the table, for ploop_index_swap(); its dirty is for kvfree()
+ * @clusters: clusters of the device
+ *
+ * Context: process, may sleep.
+ * Return: 0 or -ENOMEM.
+ */
+int ploop_index_grow(struct ploop_index *bigger, u32 clusters)
+{
+	bigger->pages = ploop1_index_pages(clusters);
+	bigger->dirty = kvcalloc(BITS_TO_LONGS(bigger->pages), sizeof(*bigger->dirty),
+				 GFP_KERNEL);
+	return bigger->dirty ? 0 : -ENOMEM;
+}
+
+/**
+ * ploop_index_swap() - use a larger table
+ * @delta: the top delta; the device is quiesced
+ * @bigger: from ploop_index_grow(); has the old table afterwards
+ *
+ * Context: process; flush_mutex.
+ */
+void ploop_index_swap(struct ploop_delta *delta, struct ploop_index *bigger)
+{
+	struct ploop_index *ix = &delta->index;
+
+	lockdep_assert_held(&delta->plo->flush_mutex);
+	bitmap_copy(bigger->dirty, ix->dirty, ix->pages);
+	swap(ix->dirty, bigger->dirty);
+	swap(ix->pages, bigger->pages);
 }
 
 /**
  * ploop_index_mark() - the map entry of a cluster changed
- * @plo: the device
+ * @delta: the delta whose index has to follow
  * @clu: the cluster; its new entry is in the map
  *
  * Context: any; the caller owns the cluster.
  */
-void ploop_index_mark(struct ploop_device *plo, u32 clu)
+void ploop_index_mark(struct ploop_delta *delta, u32 clu)
 {
+	/* A raw image has no index. */
+	if (!delta->index.pages)
+		return;
 	/* The entry before the bit: who clears the bit sees the entry. */
 	smp_mb__before_atomic();
-	set_bit(ploop1_index_page(clu), plo->index_dirty);
+	set_bit(ploop1_index_page(clu), delta->index.dirty);
 }
 
 /**
@@ -88,90 +144,211 @@ int ploop_delta_sync(struct ploop_delta *delta, bool full)
 }
 EXPORT_SYMBOL_GPL(ploop_delta_sync);
 
-/* Takes up to PLOOP_INDEX_BATCH dirty pages from @from on; makes their content. */
-static unsigned int collect(struct ploop_device *plo, u32 *from, u32 *page)
+/* See publish_trans() in write.c. */
+static void make_page(struct ploop_delta *delta, u32 page, void *buf)
 {
+	struct ploop_device *plo = delta->plo;
+	bool trans = delta == plo->trans;
+
+	if (trans)
+		spin_lock(&plo->trans_lock);
+	delta->fmt->index_page(delta, plo->map, page, buf);
+	if (trans)
+		spin_unlock(&plo->trans_lock);
+}
+
+/* Takes up to PLOOP_INDEX_BATCH dirty pages from @from on; makes their content. */
+static unsigned int collect(struct ploop_delta *delta, u32 *from, u32 *page)
+{
+	struct ploop_index *ix = &delta->index;
 	unsigned int n = 0;
 
+	lockdep_assert_held(&delta->plo->flush_mutex);
 	while (n < PLOOP_INDEX_BATCH) {
-		*from = find_next_bit(plo->index_dirty, plo->index_pages, *from);
-		if (*from >= plo->index_pages)
+		*from = find_next_bit(ix->dirty, ix->pages, *from);
+		if (*from >= ix->pages)
 			break;
-		clear_bit(*from, plo->index_dirty);
+		clear_bit(*from, ix->dirty);
 		/* Pairs with ploop_index_mark(). */
 		smp_mb__after_atomic();
-		plo->top->fmt->index_page(plo->top, plo->map, *from,
-					  page_address(plo->index_buf[n]));
+		make_page(delta, *from, page_address(ix->buf[n]));
 		page[n++] = (*from)++;
 	}
 	return n;
 }
 
-static int write_pages(struct ploop_device *plo, const u32 *page, unsigned int n)
+static int write_pages(struct ploop_delta *delta, const u32 *page, unsigned int n)
 {
 	struct bio_vec bv[PLOOP_INDEX_BATCH];
-	struct ploop_delta *top = plo->top;
 	unsigned int i, run;
 	int err;
 
 	for (i = 0; i < n; i++)
-		bvec_set_page(&bv[i], plo->index_buf[i], PLOOP1_PAGE, 0);
+		bvec_set_page(&bv[i], delta->index.buf[i], PLOOP1_PAGE, 0);
 	for (i = 0; i < n; i += run) {
 		for (run = 1; i + run < n && page[i + run] == page[i] + run; run++)
 			;
-		err = top->io->rw(top, WRITE, &bv[i], run * PLOOP1_PAGE,
-				  (loff_t)page[i] * PLOOP1_PAGE);
-		if (err)
+		err = delta->io->rw(delta, WRITE, &bv[i], run * PLOOP1_PAGE,
+				    (loff_t)page[i] * PLOOP1_PAGE);
+		if (err) {
+			ploop_abort(delta->plo, "index could not be written", err);
 			return err;
+		}
 	}
-	ploop_stat_add(plo, PLOOP_STAT_MAP_SINGLE_WRITES, n);
+	ploop_stat_add(delta->plo, PLOOP_STAT_MAP_SINGLE_WRITES, n);
 	return 0;
 }
 
-static int write_index(struct ploop_device *plo)
+/*
+ * Before index pages are written. The flag was set before an entry that needs
+ * it showed up in the map, so what was just put in these pages is covered.
+ */
+static int presync(struct ploop_delta *delta)
+{
+	return test_and_clear_bit(0, &delta->index.presync) ?
+	       ploop_delta_sync(delta, false) : 0;
+}
+
+static int write_index(struct ploop_delta *delta)
 {
 	u32 page[PLOOP_INDEX_BATCH];
 	u32 from = 0;
 	unsigned int n;
 	int err;
 
+	while ((n = collect(delta, &from, page))) {
+		err = presync(delta);
+		if (!err)
+			err = write_pages(delta, page, n);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/* All syncs of a running device are made under flush_mutex: none is under way. */
+static int sync_if_dirty(struct ploop_delta *delta)
+{
+	if (READ_ONCE(delta->dirty))
+		return ploop_delta_sync(delta, false);
+	ploop_stat_inc(delta->plo, PLOOP_STAT_BIO_FLUSH_SKIP);
+	return 0;
+}
+
+static int flush_delta(struct ploop_delta *delta)
+{
+	int err = write_index(delta);
+
+	return err ? err : sync_if_dirty(delta);
+}
+
+/*
+ * The delta that is merged away stays valid whatever the instant: a cluster is
+ * taken out of its index on the disk only after the delta below has data and
+ * index of it on the disk. So its pages are made first and written last.
+ */
+static int flush_trans(struct ploop_device *plo)
+{
+	struct ploop_delta *trans = plo->trans;
+	u32 page[PLOOP_INDEX_BATCH];
+	u32 from = 0;
+	unsigned int n;
+	int err;
+
+	do {
+		n = collect(trans, &from, page);
+		err = flush_delta(plo->top);
+		if (!err)
+			err = write_pages(trans, page, n);
+		if (err)
+			return err;
+	} while (n == PLOOP_INDEX_BATCH);
+	return sync_if_dirty(trans);
+}
+
+/**
+ * ploop_flush_locked() - make everything acknowledged so far durable
+ * @plo: device with a top delta; running, or about to stop
+ *
+ * Context: process or worker, may sleep; flush_mutex.
+ * Return: 0 or a negative errno; the device is in ABORT then.
+ */
+int ploop_flush_locked(struct ploop_device *plo)
+{
 	lockdep_assert_held(&plo->flush_mutex);
-	while ((n = collect(plo, &from, page))) {
-		/*
-		 * The flag is set before an entry that needs it shows up in
-		 * the map, so what we just put in our pages is covered.
-		 */
-		if (test_and_clear_bit(PLOOP_S_PRESYNC, &plo->state)) {
-			err = ploop_delta_sync(plo->top, false);
-			if (err)
-				return err;
-		}
-		err = write_pages(plo, page, n);
+	if (test_bit(PLOOP_S_ABORT, &plo->state))
+		return -EIO;
+	return plo->trans ? flush_trans(plo) : flush_delta(plo->top);
+}
+
+/**
+ * ploop_index_write() - write dirty index pages, without making them durable
+ * @plo: running device
+ *
+ * Context: process, may sleep; flush_mutex.
+ * Return: 0 or a negative errno; the device is in ABORT then.
+ */
+int ploop_index_write(struct ploop_device *plo)
+{
+	lockdep_assert_held(&plo->flush_mutex);
+	return test_bit(PLOOP_S_ABORT, &plo->state) ? -EIO : write_index(plo->top);
+}
+
+/**
+ * ploop_index_copy() - keep what the index of the top has to become
+ * @delta: the top delta; the device is quiesced
+ * @pages: out: struct page by page number, for ploop_index_write_copy()
+ *
+ * Context: process, memalloc_noio; flush_mutex.
+ * Return: 0 or -ENOMEM; the index is then as dirty as before.
+ */
+int ploop_index_copy(struct ploop_delta *delta, struct xarray *pages)
+{
+	struct ploop_index *ix = &delta->index;
+	unsigned long i;
+	int err;
+
+	for_each_set_bit(i, ix->dirty, ix->pages) {
+		struct page *page = alloc_page(GFP_NOIO);
+
+		if (!page)
+			return -ENOMEM;
+		make_page(delta, i, page_address(page));
+		err = xa_err(xa_store(pages, i, page, GFP_NOIO));
 		if (err) {
-			ploop_abort(plo, "index could not be written", err);
+			__free_page(page);
 			return err;
 		}
 	}
 	return 0;
 }
 
-static int flush_locked(struct ploop_device *plo)
+/**
+ * ploop_index_write_copy() - write what ploop_index_copy() kept, durably
+ * @delta: the delta; not the top any more
+ * @pages: the pages
+ *
+ * Context: process, may sleep; flush_mutex.
+ * Return: 0 or a negative errno.
+ */
+int ploop_index_write_copy(struct ploop_delta *delta, struct xarray *pages)
 {
-	struct ploop_delta *top = plo->top;
+	struct bio_vec bv;
+	struct page *page;
+	unsigned long i;
 	int err;
 
-	lockdep_assert_held(&plo->flush_mutex);
-	if (test_bit(PLOOP_S_ABORT, &plo->state))
-		return -EIO;
-	err = write_index(plo);
+	err = presync(delta);
 	if (err)
 		return err;
-	/* All syncs of a running device are made under our mutex: none is under way. */
-	if (!READ_ONCE(top->dirty)) {
-		ploop_stat_inc(plo, PLOOP_STAT_BIO_FLUSH_SKIP);
-		return 0;
+	xa_for_each(pages, i, page) {
+		bvec_set_page(&bv, page, PLOOP1_PAGE, 0);
+		err = delta->io->rw(delta, WRITE, &bv, PLOOP1_PAGE, (loff_t)i * PLOOP1_PAGE);
+		if (err)
+			return err;
+		ploop_stat_inc(delta->plo, PLOOP_STAT_MAP_SINGLE_WRITES);
 	}
-	return ploop_delta_sync(top, false);
+	return ploop_delta_sync(delta, false);
 }
 
 /**
@@ -186,7 +363,7 @@ int ploop_flush(struct ploop_device *plo)
 	int err;
 
 	mutex_lock(&plo->flush_mutex);
-	err = flush_locked(plo);
+	err = ploop_flush_locked(plo);
 	mutex_unlock(&plo->flush_mutex);
 	return err;
 }
@@ -205,7 +382,7 @@ int ploop_sync(struct ploop_device *plo)
 
 	mutex_lock(&plo->flush_mutex);
 	if (test_bit(PLOOP_S_RUNNING, &plo->state))
-		err = flush_locked(plo);
+		err = ploop_flush_locked(plo);
 	if (!err && top->fmt->sync)
 		err = top->fmt->sync(top);
 	mutex_unlock(&plo->flush_mutex);

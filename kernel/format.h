@@ -26,10 +26,17 @@ struct ploop_map;
  *        to the image. EBUSY: in use. EINVAL: not such an image, or one that
  *        does not fit the device. EUCLEAN: damaged. One log line says what is
  *        wrong where.
+ * @load: read the image anew, as @open; the client has worked on it. With
+ *        @at_work it still does, and the mark of use does not matter.
  * @close: free format_priv; the image is not touched. Never fails.
  * @start: mark the image in use, durably, before its first write. Optional.
  * @stop: the index is durable: mark the image closed, durably. Optional.
  * @sync: the index is durable: rewrite the header, still in use. Optional.
+ * @plan_grow: how would the image look with @size sectors? EINVAL: not a
+ *        multiple of the cluster size. EFBIG: over the limit of the format. Sets
+ *        @index_clusters. A format without it cannot grow.
+ * @grow: use the new size from now on; @sync puts it on the disk. Called while
+ *        the device is quiesced; must not fail or do I/O.
  * @index_page: fill @buf with PLOOP1_PAGE bytes of the index as @map has it.
  *        Called under flush_mutex; must not fail. Stackable formats only.
  */
@@ -41,10 +48,13 @@ struct ploop_format_ops {
 	struct list_head list;
 
 	int (*open)(struct ploop_delta *delta, struct ploop_map **map);
+	int (*load)(struct ploop_delta *delta, struct ploop_map **map, bool at_work);
 	void (*close)(struct ploop_delta *delta);
 	int (*start)(struct ploop_delta *delta);
 	int (*stop)(struct ploop_delta *delta);
 	int (*sync)(struct ploop_delta *delta);
+	int (*plan_grow)(struct ploop_delta *delta, u64 size, u32 *index_clusters);
+	void (*grow)(struct ploop_delta *delta, u64 size, u32 index_clusters);
 	void (*index_page)(struct ploop_delta *delta, const struct ploop_map *map,
 			   u32 page, void *buf);
 };

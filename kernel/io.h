@@ -25,8 +25,13 @@ struct ploop_io;
  * room now; EAGAIN means try again a little later.
  *
  * @open: take over @client: open the file anew for the driver alone, learn its
- *        block size and alignment, lock it. Sets @delta->file.
+ *        block size and alignment, lock it. Sets @delta->file and path.
  * @close: undo @open. Never fails.
+ * @reopen: open the file once more, read-only or writable, without a lock.
+ *        Returns the file or an ERR_PTR.
+ * @adopt: make @file @delta's file: lock it in place of the old one, which the
+ *        caller puts when nobody uses it any more, and see to it that nothing of
+ *        the file is in the page cache. EBUSY: somebody else has it locked.
  * @submit: start the transfer of the rest of @io's bio from or to @pos. Calls
  *        ploop_io_transferred() exactly once, from any context. Worker only.
  * @rw: transfer @len bytes now; reads past the end of the file give zeros.
@@ -52,6 +57,8 @@ struct ploop_io_ops {
 
 	int (*open)(struct ploop_delta *delta, struct file *client);
 	void (*close)(struct ploop_delta *delta);
+	struct file *(*reopen)(struct ploop_delta *delta, bool rdonly);
+	int (*adopt)(struct ploop_delta *delta, struct file *file, bool rdonly);
 	void (*submit)(struct ploop_delta *delta, struct ploop_io *io, loff_t pos);
 	int (*rw)(struct ploop_delta *delta, unsigned int dir,
 		  const struct bio_vec *bvec, size_t len, loff_t pos);

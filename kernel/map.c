@@ -8,6 +8,24 @@
 #include <linux/module.h>
 #include <linux/slab.h>
 
+static u32 count_leaves(u32 clusters)
+{
+	return DIV_ROUND_UP_ULL((u64)clusters, PLOOP_LEAF_ENTRIES);
+}
+
+/**
+ * ploop_map_leaves() - allocate the upper level of a map
+ * @clusters: number of clusters it has to cover
+ *
+ * Context: process, may sleep.
+ * Return: an empty table, or NULL when memory is short; for kvfree().
+ */
+struct ploop_leaf **ploop_map_leaves(u32 clusters)
+{
+	return kvcalloc(count_leaves(clusters), sizeof(struct ploop_leaf *), GFP_KERNEL);
+}
+EXPORT_SYMBOL_GPL(ploop_map_leaves);
+
 /**
  * ploop_map_alloc() - make a map without entries
  * @clusters: number of clusters it has to cover
@@ -22,8 +40,8 @@ struct ploop_map *ploop_map_alloc(u32 clusters)
 	if (!map)
 		return NULL;
 	map->clusters = clusters;
-	map->nr_leaves = DIV_ROUND_UP_ULL((u64)clusters, PLOOP_LEAF_ENTRIES);
-	map->leaves = kvcalloc(map->nr_leaves, sizeof(*map->leaves), GFP_KERNEL);
+	map->nr_leaves = count_leaves(clusters);
+	map->leaves = ploop_map_leaves(clusters);
 	if (!map->leaves) {
 		kfree(map);
 		return NULL;
@@ -102,6 +120,53 @@ void ploop_map_set(struct ploop_map *map, u32 clu, u64 entry)
 EXPORT_SYMBOL_GPL(ploop_map_set);
 
 /**
+ * ploop_map_replace() - exchange an entry, unless a writer was quicker
+ * @map: the map
+ * @clu: the cluster, reserved by ploop_map_reserve() or mapped before
+ * @old: what ploop_map_lookup() returned
+ * @entry: ploop_entry() or 0
+ *
+ * Context: any; no lock needed.
+ * Return: true when the entry was @old and is @entry now.
+ */
+bool ploop_map_replace(struct ploop_map *map, u32 clu, u64 old, u64 entry)
+{
+	struct ploop_leaf *leaf = READ_ONCE(map->leaves[clu >> PLOOP_LEAF_SHIFT]);
+	u64 word, *p;
+
+	if (WARN_ON_ONCE(!leaf))
+		return false;
+	p = &leaf->entry[clu & (PLOOP_LEAF_ENTRIES - 1)];
+	word = READ_ONCE(*p);
+	if ((word ? word : ploop_map_default(map, clu)) != old)
+		return false;
+	return cmpxchg64(p, word, entry) == word;
+}
+EXPORT_SYMBOL_GPL(ploop_map_replace);
+
+/**
+ * ploop_map_extend() - have a map cover more clusters
+ * @map: the map; nobody reads or writes it now
+ * @clusters: new number, not below the old one
+ * @leaves: from ploop_map_leaves() for @clusters
+ *
+ * Context: any.
+ * Return: the old table, for kvfree().
+ */
+struct ploop_leaf **ploop_map_extend(struct ploop_map *map, u32 clusters,
+				     struct ploop_leaf **leaves)
+{
+	struct ploop_leaf **old = map->leaves;
+
+	memcpy(leaves, old, map->nr_leaves * sizeof(*leaves));
+	map->leaves = leaves;
+	map->clusters = clusters;
+	map->nr_leaves = count_leaves(clusters);
+	return old;
+}
+EXPORT_SYMBOL_GPL(ploop_map_extend);
+
+/**
  * ploop_map_hole_end() - skip clusters that are mapped nowhere
  * @map: the map
  * @clu: an unmapped cluster
@@ -150,19 +215,14 @@ static void overlay_leaf(struct ploop_map *map, u32 i, struct ploop_leaf *upper)
  */
 int ploop_map_overlay(struct ploop_map *map, struct ploop_map *upper)
 {
-	struct ploop_leaf **leaves;
+	struct ploop_leaf **leaves = ploop_map_leaves(upper->clusters);
 	u32 i, used = 0;
 
-	leaves = kvcalloc(upper->nr_leaves, sizeof(*leaves), GFP_KERNEL);
 	if (!leaves) {
 		ploop_map_free(upper);
 		return -ENOMEM;
 	}
-	memcpy(leaves, map->leaves, map->nr_leaves * sizeof(*leaves));
-	kvfree(map->leaves);
-	map->leaves = leaves;
-	map->nr_leaves = upper->nr_leaves;
-	map->clusters = upper->clusters;
+	kvfree(ploop_map_extend(map, upper->clusters, leaves));
 	for (i = 0; i < upper->nr_leaves; i++) {
 		if (upper->leaves[i])
 			overlay_leaf(map, i, upper->leaves[i]);

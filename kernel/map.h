@@ -16,12 +16,15 @@
  *   bits 32-39  slot of the delta
  *   bit  40     mapped; a word of 0 means: in no delta
  *   bit  41     shadow: a lower delta maps the cluster too
+ *   bit  42     moving: the cluster has to go elsewhere in the top's file, so
+ *               writes do not go in place
  *
  * Slots are stable names of deltas; levels are derived from them, so that
  * renumbering levels rewrites no entry.
  */
 #define PLOOP_ENTRY_MAPPED	(1ULL << 40)
 #define PLOOP_ENTRY_SHADOW	(1ULL << 41)
+#define PLOOP_ENTRY_MOVING	(1ULL << 42)
 
 /** PLOOP_LEAF_SHIFT: a leaf maps 1 << PLOOP_LEAF_SHIFT clusters in 1 KiB */
 #define PLOOP_LEAF_SHIFT	7
@@ -37,17 +40,20 @@ struct ploop_leaf {
 
 /**
  * struct ploop_map - which delta holds each cluster of a device
- * @clusters: number of entries [const after start]
+ * @clusters: number of entries [quiesced]
  * @raw_clusters: clusters below this that have no entry are held by the raw
- *                base, one to one [const after start]
- * @raw_slot: slot of the raw base [const after start]
- * @nr_leaves: size of @leaves [const after start]
+ *                base, one to one [quiesced]
+ * @raw_slot: slot of the raw base [const]
+ * @nr_leaves: size of @leaves [quiesced]
  * @used_leaves: leaves present [atomic]
  * @leaves: a leaf, or NULL where all entries are 0; a leaf is never freed
  *          while the device runs [atomic]
  *
  * Concurrency: any number of readers; one writer for each cluster (the owner
- * of its cluster lock); writers of one leaf need not know of each other.
+ * of its cluster lock); writers of one leaf need not know of each other. An
+ * operation that moves what an entry points to, and not what it stands for,
+ * needs no lock: it exchanges the entry it knows for another and lets a writer
+ * win. [quiesced] is explained at the top of ploop.h.
  */
 struct ploop_map {
 	u32 clusters;
@@ -95,8 +101,12 @@ struct ploop_map *ploop_map_alloc(u32 clusters);
 void ploop_map_free(struct ploop_map *map);
 int ploop_map_reserve(struct ploop_map *map, u32 clu, gfp_t gfp);
 void ploop_map_set(struct ploop_map *map, u32 clu, u64 entry);
+bool ploop_map_replace(struct ploop_map *map, u32 clu, u64 old, u64 entry);
 u32 ploop_map_hole_end(const struct ploop_map *map, u32 clu);
 int ploop_map_overlay(struct ploop_map *map, struct ploop_map *upper);
+struct ploop_leaf **ploop_map_leaves(u32 clusters);
+struct ploop_leaf **ploop_map_extend(struct ploop_map *map, u32 clusters,
+				     struct ploop_leaf **leaves);
 size_t ploop_map_bytes(const struct ploop_map *map);
 
 #endif /* PLOOP_MAP_H */

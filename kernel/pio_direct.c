@@ -4,6 +4,7 @@
  */
 #include "ploop.h"
 
+#include <linux/delay.h>
 #include <linux/falloc.h>
 #include <linux/file.h>
 #include <linux/highmem.h>
@@ -53,13 +54,13 @@ static int learn_alignment(struct ploop_delta *delta, struct file *file)
  * An OFD lock on our own file: tools that work on the image offline take the
  * same lock, so the two never meet. Goes away with the file.
  */
-static int lock_file(struct file *file, bool exclusive)
+static int lock_file(struct file *file, unsigned char type)
 {
 	struct file_lock fl;
 
 	locks_init_lock(&fl);
 	PLOOP_FLC(&fl, flags) = FL_POSIX | FL_OFDLCK;
-	PLOOP_FLC(&fl, type) = exclusive ? F_WRLCK : F_RDLCK;
+	PLOOP_FLC(&fl, type) = type;
 	PLOOP_FLC(&fl, owner) = file;
 	PLOOP_FLC(&fl, file) = file;
 	PLOOP_FLC(&fl, pid) = -1;
@@ -68,13 +69,27 @@ static int lock_file(struct file *file, bool exclusive)
 	return vfs_lock_file(file, F_SETLK, &fl, NULL);
 }
 
+static struct file *open_file(const struct path *path, bool rdonly)
+{
+	return dentry_open(path, O_DIRECT | O_LARGEFILE | (rdonly ? O_RDONLY : O_RDWR),
+			   current_cred());
+}
+
+/* What the page cache holds would hide, or overwrite, what we do. */
+static int drop_page_cache(struct file *file)
+{
+	int err = vfs_fsync(file, 0);
+
+	if (!err)
+		invalidate_inode_pages2(file->f_mapping);
+	return err;
+}
+
 static int direct_open(struct ploop_delta *delta, struct file *client)
 {
-	int flags = O_DIRECT | O_LARGEFILE | (delta->rdonly ? O_RDONLY : O_RDWR);
-	struct file *file;
+	struct file *file = open_file(&client->f_path, delta->rdonly);
 	int err;
 
-	file = dentry_open(&client->f_path, flags, current_cred());
 	if (IS_ERR(file)) {
 		err = PTR_ERR(file);
 		if (err == -EINVAL)
@@ -87,19 +102,19 @@ static int direct_open(struct ploop_delta *delta, struct file *client)
 			  file);
 		goto out_put_file;
 	}
-	err = lock_file(file, !delta->rdonly);
+	err = lock_file(file, delta->rdonly ? F_RDLCK : F_WRLCK);
 	if (err) {
 		/* The errno tells who came to whom, as in ploop_image_claim(). */
 		if (err == -EAGAIN || err == -EACCES)
 			err = delta->rdonly ? -ETXTBSY : -EBUSY;
 		goto out_put_file;
 	}
-	/* What the page cache holds would hide, or overwrite, what we do. */
-	err = vfs_fsync(file, 0);
+	err = drop_page_cache(file);
 	if (err)
 		goto out_put_file;
-	invalidate_inode_pages2(file->f_mapping);
 	delta->file = file;
+	delta->path = file->f_path;
+	path_get(&delta->path);
 	return 0;
 
 out_put_file:
@@ -107,8 +122,58 @@ out_put_file:
 	return err;
 }
 
+static struct file *direct_reopen(struct ploop_delta *delta, bool rdonly)
+{
+	return open_file(&delta->path, rdonly);
+}
+
+#define RELOCK_TRIES	100
+#define RELOCK_MS	10
+
+/*
+ * Our two openings are strangers to each other, so an exclusive lock has to be
+ * let go by one and taken by the other. Tools that look at the file in between
+ * find it attached, and go away.
+ */
+static int relock(struct file *old, struct file *file)
+{
+	int i, err;
+
+	lock_file(old, F_UNLCK);
+	for (i = 0; i < RELOCK_TRIES; i++) {
+		err = lock_file(file, F_WRLCK);
+		if (err != -EAGAIN)
+			break;
+		msleep(RELOCK_MS);
+	}
+	if (err)
+		lock_file(old, F_RDLCK);
+	return err == -EAGAIN ? -EBUSY : err;
+}
+
+static int direct_adopt(struct ploop_delta *delta, struct file *file, bool rdonly)
+{
+	struct file *old = delta->file;
+	int err;
+
+	err = drop_page_cache(file);
+	if (err)
+		return err;
+	if (rdonly) {
+		/* Weakening our own lock, and sharing it then, cannot be refused. */
+		lock_file(old, F_RDLCK);
+		err = lock_file(file, F_RDLCK);
+	} else {
+		err = relock(old, file);
+	}
+	if (!err)
+		WRITE_ONCE(delta->file, file);
+	return err;
+}
+
 static void direct_close(struct ploop_delta *delta)
 {
+	path_put(&delta->path);
 	fput(delta->file);
 	delta->file = NULL;
 }
@@ -147,7 +212,7 @@ static void bio_iter(struct bio *bio, unsigned int dir, struct iov_iter *iter)
 static int rw_sync(struct ploop_delta *delta, unsigned int dir, struct iov_iter *iter,
 		   loff_t pos)
 {
-	struct file *file = delta->file;
+	struct file *file = READ_ONCE(delta->file);
 	struct kiocb iocb;
 	ssize_t ret;
 
@@ -247,7 +312,7 @@ static int direct_write_bio(struct ploop_delta *delta, struct bio *bio, loff_t p
 static void direct_submit(struct ploop_delta *delta, struct ploop_io *io, loff_t pos)
 {
 	bool is_write = op_is_write(bio_op(io->bio));
-	struct file *file = delta->file;
+	struct file *file = READ_ONCE(delta->file);
 	struct iov_iter iter;
 	long ret;
 
@@ -284,7 +349,7 @@ static void direct_submit(struct ploop_delta *delta, struct ploop_io *io, loff_t
 
 static int direct_truncate(struct ploop_delta *delta, loff_t size)
 {
-	int err = vfs_truncate(&delta->file->f_path, size);
+	int err = vfs_truncate(&delta->path, size);
 
 	ploop_delta_dirty(delta);
 	return err;
@@ -337,6 +402,8 @@ static struct ploop_io_ops direct_ops = {
 	.owner		= THIS_MODULE,
 	.open		= direct_open,
 	.close		= direct_close,
+	.reopen		= direct_reopen,
+	.adopt		= direct_adopt,
 	.submit		= direct_submit,
 	.rw		= direct_rw,
 	.write_bio	= direct_write_bio,

@@ -8,10 +8,12 @@
 #include <linux/kobject.h>
 #include <linux/mempool.h>
 #include <linux/mutex.h>
+#include <linux/path.h>
 #include <linux/ploop.h>
 #include <linux/ploop1_image.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
+#include <linux/xarray.h>
 
 #include "bitmap.h"
 #include "compat.h"
@@ -30,17 +32,26 @@
  *       images_mutex           registry.c: attached images by inode
  *       formats_lock, engines_lock   registry.c: plug-ins
  *     plo->flush_mutex         one index writeback at a time
- *       plo->alloc.mutex       image clusters; held over fallocate
+ *       plo->epoch.mutex       one flip, quiesce, open or close at a time
+ *       delta->alloc.mutex     image clusters; held over fallocate
  *         plo->free_lock       freed extents
+ *     plo->move.mutex          the next cluster to move
+ *   plo->trans_lock            a move from the delta that is merged away
  *   plo->cluster_lock          owners of clusters and who waits for them [irq]
- *   plo->park_lock             parked bios, bios waiting for a flush [irq]
+ *   plo->park_lock             parked, held and flushing bios [irq]
  *
  * The data path takes none of the mutexes but alloc.mutex, and that only to
- * allocate. No lock is held while a bio is completed.
+ * allocate. No lock is held while a bio is completed. Quiesced means: no bio
+ * holds an epoch and none gets one. What is marked so below changes only then,
+ * or while the device does not run; who holds an epoch may read it.
  */
 
 /** PLOOP_INDEX_BATCH: index pages written between two syncs */
 #define PLOOP_INDEX_BATCH	32
+/** PLOOP_FSYNC_MAX_DEFAULT: clusters a MERGE or GROW moves at the same time */
+#define PLOOP_FSYNC_MAX_DEFAULT	32
+/** PLOOP_FSYNC_MAX_LIMIT: ... and the most that ptune/fsync_max takes */
+#define PLOOP_FSYNC_MAX_LIMIT	1024
 /** PLOOP_COPY_PAGES: pages a copy-up uses when memory is plenty */
 #define PLOOP_COPY_PAGES	64
 /** PLOOP_MAX_IO_BYTES: longest transfer handed to an engine at once */
@@ -53,8 +64,7 @@
  * @PLOOP_S_ABORT: an index write or sync failed; writes fail, reads go on
  * @PLOOP_S_NOSPC: the host is full and somebody was told
  * @PLOOP_S_EVENT_NOSPC: an ENOSPC event waits for a reader of pstate/event
- * @PLOOP_S_PRESYNC: the index names clusters whose data must be durable
- *                   before it is written
+ * @PLOOP_S_RECLAIM_PAUSED: freed clusters have to wait
  * @PLOOP_S_DENSE: clusters of the image get no holes
  * @PLOOP_S_DEAD: the device is being removed
  */
@@ -64,7 +74,7 @@ enum ploop_state {
 	PLOOP_S_ABORT,
 	PLOOP_S_NOSPC,
 	PLOOP_S_EVENT_NOSPC,
-	PLOOP_S_PRESYNC,
+	PLOOP_S_RECLAIM_PAUSED,
 	PLOOP_S_DENSE,
 	PLOOP_S_DEAD,
 };
@@ -73,12 +83,49 @@ enum ploop_state {
  * struct ploop_image - attached image file, known to all devices
  * @list: registry [images_mutex]
  * @inode: the file's inode, pinned by the deltas that use it
- * @users: number of read-only users, or -1: one writer [images_mutex]
+ * @users: deltas that use it: many that read, or one that writes [images_mutex]
+ * @written: the user writes [images_mutex]
  */
 struct ploop_image {
 	struct list_head list;
 	struct inode *inode;
-	int users;
+	struct list_head users;
+	bool written;
+};
+
+/**
+ * struct ploop_alloc - clusters of the file of a writable top delta
+ * @mutex: see lock ranking
+ * @clean: free clusters that read as zeros [mutex]
+ * @reusable: free clusters with old content; used by dense devices only [mutex]
+ * @head: next cluster at the end of the file [mutex]
+ * @prealloc_end: clusters below this have space in the host [mutex]
+ * @floor: clusters below this are not given out: the index grows there [mutex]
+ * @cursor: where the search for a clean cluster starts [mutex]
+ */
+struct ploop_alloc {
+	struct mutex mutex;
+	struct ploop_bitmap clean;
+	struct ploop_bitmap reusable;
+	u64 head;
+	u64 prealloc_end;
+	u64 floor;
+	u64 cursor;
+};
+
+/**
+ * struct ploop_index - index of a writable top delta, on its way to the disk
+ * @dirty: pages that differ from the disk [atomic bits]
+ * @pages: number of pages; 0 for a delta without an index
+ * @presync: an entry was published whose data must be durable before it
+ *           [atomic bit 0]
+ * @buf: pages a writeback uses [flush_mutex]
+ */
+struct ploop_index {
+	unsigned long *dirty;
+	u32 pages;
+	unsigned long presync;
+	struct page *buf[PLOOP_INDEX_BATCH];
 };
 
 /**
@@ -87,12 +134,14 @@ struct ploop_image {
  * @fmt: format of the image [const]
  * @io: how the file is read and written [const]
  * @format_priv: the format's own data
- * @file: opened by and for the driver alone [const]
+ * @file: opened by and for the driver alone [ctl_mutex; who holds an epoch
+ *        may use what he read]
+ * @path: where the file is; unlike @file it does not change [const]
  * @image: entry in the registry of attached images [const]
  * @kobj: sysfs pdelta/<level> [ctl_mutex]
  * @slot: stable name of the delta in map entries [const]
  * @level: place in the stack, 0 is the base [ctl_mutex]
- * @rdonly: the driver never writes to the file [ctl_mutex]
+ * @rdonly: the driver never writes to the file [ctl_mutex, quiesced]
  * @version: PLOOP1 version 1 or 2; 0 for raw [const]
  * @size: size of the virtual disk in this delta, sectors
  * @index_clusters: clusters of the file before the first data cluster
@@ -104,6 +153,10 @@ struct ploop_image {
  *          payload is copied first [const]
  * @stable_writes: the host asks for stable pages [const]
  * @dirty: something was written since the last successful sync [atomic]
+ * @users: place among the users of @image [images_mutex]
+ * @alloc: clusters of the file; of a top delta that runs
+ * @index: its index
+ * @freed: extents of the file that wait to become clean [free_lock]
  */
 struct ploop_delta {
 	struct ploop_device *plo;
@@ -111,6 +164,7 @@ struct ploop_delta {
 	struct ploop_io_ops *io;
 	void *format_priv;
 	struct file *file;
+	struct path path;
 	struct ploop_image *image;
 	struct kobject *kobj;
 	u8 slot;
@@ -126,29 +180,15 @@ struct ploop_delta {
 	bool bounce;
 	bool stable_writes;
 	int dirty;
-};
-
-/**
- * struct ploop_alloc - clusters of the top delta's file
- * @mutex: see lock ranking
- * @clean: free clusters that read as zeros [mutex]
- * @reusable: free clusters with old content; used by dense devices only [mutex]
- * @head: next cluster at the end of the file [mutex]
- * @prealloc_end: clusters below this have space in the host [mutex]
- * @cursor: where the search for a clean cluster starts [mutex]
- */
-struct ploop_alloc {
-	struct mutex mutex;
-	struct ploop_bitmap clean;
-	struct ploop_bitmap reusable;
-	u64 head;
-	u64 prealloc_end;
-	u64 cursor;
+	struct list_head users;
+	struct ploop_alloc alloc;
+	struct ploop_index index;
+	struct list_head freed;
 };
 
 /**
  * struct ploop_freed - clusters of the image that nobody refers to any more
- * @list: ploop_device.freed [free_lock]
+ * @list: ploop_delta.freed [free_lock]
  * @iblk: first cluster
  * @len: number of clusters
  */
@@ -159,6 +199,40 @@ struct ploop_freed {
 };
 
 #define PLOOP_LOCK_BUCKETS	64
+
+/**
+ * struct ploop_move - clusters that a MERGE or GROW moves in the background
+ * @mutex: see lock ranking
+ * @next: where to look for the next cluster [mutex]
+ * @movers: workers, each with one cluster [ctl_mutex]
+ * @nr_movers: number of @movers [ctl_mutex]
+ * @active: movers that have not ended [atomic]
+ * @err: first error; the others end then [atomic]
+ * @done: clusters moved [atomic]
+ * @total: clusters there were to move [const while active]
+ * @wait: woken when @active becomes 0
+ */
+struct ploop_move {
+	struct mutex mutex;
+	u32 next;
+	struct ploop_mover *movers;
+	unsigned int nr_movers;
+	atomic_t active;
+	int err;
+	atomic64_t done;
+	u64 total;
+	wait_queue_head_t wait;
+};
+
+/**
+ * struct ploop_grow - what a GROW wants
+ * @size: sectors of the device
+ * @index_clusters: clusters of the file that header and index will take
+ */
+struct ploop_grow {
+	u64 size;
+	u32 index_clusters;
+};
 
 /**
  * struct ploop_device - a device
@@ -174,30 +248,37 @@ struct ploop_freed {
  * @reserved: a control file handed the device out [ploop_devices_mutex]
  * @nr_deltas: levels in use [ctl_mutex; read without it for sysfs]
  * @level: deltas by level [ctl_mutex]
- * @slot: deltas by slot [changed only while no bio is served]
- * @top: the highest delta [changed only while no bio is served]
- * @map: where each cluster is [changed only while no bio is served]
+ * @slot: deltas by slot [a delta's goes when no epoch knows it any more]
+ * @top: where writes go: the highest delta, or while merging the one below
+ *       [quiesced]
+ * @map: where each cluster is; NULL on a stopped device: START reads it
+ *       [quiesced]
+ * @trans: the delta that is merged away, or NULL [quiesced]
+ * @below: while merging, the map of the deltas below @trans at the beginning;
+ *         used for clusters that are still in @trans [quiesced]
+ * @trans_lock: a cluster moves from @trans in the map, and both indexes know it,
+ *              at once
+ * @move: what moves in the background
+ * @grow: what the GROW under way wants [ctl_mutex]
+ * @noio: what to give to memalloc_noio_restore() [ctl_mutex]
+ * @quiesced: ploop_quiesce() closed the epoch [ctl_mutex]
  * @epoch: bios from lookup to completion
  * @active: bios from submission to completion, that became a struct ploop_io
  * @active_drained: @active reached 0
- * @alloc: clusters of the top delta's file
  * @cluster_lock: protects @locks and the waiters lists behind it
  * @locks: owners of clusters, by hash
  * @park_lock: see lock ranking
  * @parked: ios that wait for space or memory [park_lock]
  * @flushing: ios that wait for a flush [park_lock]
- * @free_lock: protects @freed
- * @freed: extents that wait to become clean [free_lock]
- * @flush_mutex: one index writeback at a time
- * @index_dirty: index pages that differ from the disk [atomic bits]
- * @index_pages: number of index pages
- * @index_buf: pages an index writeback uses [flush_mutex]
+ * @held: ios that wait for the end of a quiesce [park_lock]
+ * @free_lock: protects the freed extents of the deltas
+ * @flush_mutex: one index writeback at a time; the top changes under it
  * @io_pool: ios that guarantee that bios make progress
  * @copy_pool: pages that guarantee that a copy-up makes progress
  * @data_wq: runs ios
  * @index_wq: runs flushes and reclaim; never waited for by @data_wq
  * @flush_work: serves @flushing
- * @reclaim_work: serves @freed
+ * @reclaim_work: serves the freed extents of @top
  * @unpark_work: retries @parked
  * @event_work: tells the world about @PLOOP_S_NOSPC
  * @event_wait: sleepers in pstate/event
@@ -207,6 +288,7 @@ struct ploop_freed {
  * @kobj_stat: sysfs pstat
  * @kobj_tune: sysfs ptune
  * @kobj_delta: sysfs pdelta
+ * @fsync_max: clusters a MERGE or GROW moves at the same time [atomic]
  * @check_zeros: writes of zeros to holes allocate nothing [atomic]
  */
 struct ploop_device {
@@ -227,24 +309,27 @@ struct ploop_device {
 	struct ploop_delta *slot[PLOOP_MAX_LEVELS];
 	struct ploop_delta *top;
 	struct ploop_map *map;
+	struct ploop_delta *trans;
+	struct ploop_map *below;
+	spinlock_t trans_lock;
+	struct ploop_move move;
+	struct ploop_grow grow;
+	unsigned int noio;
+	bool quiesced;
 
 	struct ploop_epoch epoch;
 	struct percpu_ref active;
 	struct completion active_drained;
-	struct ploop_alloc alloc;
 
 	spinlock_t cluster_lock;
 	struct hlist_head locks[PLOOP_LOCK_BUCKETS];
 	spinlock_t park_lock;
 	struct list_head parked;
 	struct list_head flushing;
+	struct list_head held;
 	spinlock_t free_lock;
-	struct list_head freed;
 
 	struct mutex flush_mutex;
-	unsigned long *index_dirty;
-	u32 index_pages;
-	struct page *index_buf[PLOOP_INDEX_BATCH];
 	mempool_t io_pool;
 	mempool_t copy_pool;
 
@@ -262,13 +347,14 @@ struct ploop_device {
 	struct kobject *kobj_stat;
 	struct kobject *kobj_tune;
 	struct kobject *kobj_delta;
+	int fsync_max;
 	int check_zeros;
 };
 
 /**
  * struct ploop_io - a bio on its way
  * @plo: its device
- * @bio: the bio; data bios lie within one cluster
+ * @bio: the bio; data bios lie within one cluster. NULL for a mover
  * @start: for accounting
  * @epoch: epoch held, or PLOOP_EPOCH_NONE
  * @clu: the cluster being worked on
@@ -339,7 +425,14 @@ static inline loff_t ploop_entry_pos(const struct ploop_device *plo, u64 entry)
 /* Is this entry's cluster held by the top delta, so that writes go in place? */
 static inline bool ploop_entry_is_top(const struct ploop_device *plo, u64 entry)
 {
-	return entry && ploop_entry_slot(entry) == plo->top->slot;
+	return entry && ploop_entry_slot(entry) == plo->top->slot &&
+	       !(entry & PLOOP_ENTRY_MOVING);
+}
+
+/* Is it in the delta that is merged away? */
+static inline bool ploop_entry_is_trans(const struct ploop_device *plo, u64 entry)
+{
+	return entry && plo->trans && ploop_entry_slot(entry) == plo->trans->slot;
 }
 
 /* main.c: module parameter, ptune/dense of new devices */
@@ -355,6 +448,7 @@ struct ploop_device *ploop_device_add(int index);
 int ploop_device_remove(struct ploop_device *plo);
 int ploop_start(struct ploop_device *plo);
 int ploop_stop(struct ploop_device *plo, struct block_device *bdev);
+int ploop_delta_fits_limits(const struct ploop_delta *delta);
 
 /* control.c: ioctls of a device; ctldev.c: /dev/ploop-control and /proc/vz */
 int ploop_ioctl(struct block_device *bdev, blk_mode_t mode, unsigned int cmd,
@@ -363,18 +457,69 @@ int ploop_ctldev_init(void);
 void ploop_ctldev_exit(void);
 
 /* delta.c */
+struct ploop_delta *ploop_delta_open(struct ploop_device *plo, const struct ploop_ctl *ctl,
+				     const struct ploop_ctl_chunk *chunk, unsigned int level,
+				     struct ploop_map **map);
+void ploop_delta_close(struct ploop_delta *delta);
+void ploop_delta_push(struct ploop_device *plo, struct ploop_delta *delta);
+void ploop_delta_drop(struct ploop_device *plo, struct ploop_delta *delta);
 int ploop_delta_add(struct ploop_device *plo, const struct ploop_ctl *ctl,
 		    const struct ploop_ctl_chunk *chunk);
 void ploop_delta_clear(struct ploop_device *plo);
+int ploop_delta_switch(struct ploop_delta *delta, struct file *file, bool rdonly);
+int ploop_delta_arm(struct ploop_delta *delta, const struct ploop_map *map);
+int ploop_delta_disarm(struct ploop_delta *delta);
+
+/* stack.c: changes of the stack that keep what the disk shows */
+int ploop_stack_load(struct ploop_delta *const *level, unsigned int n, struct ploop_map **map);
+int ploop_stack_delete(struct ploop_device *plo, u32 level);
+int ploop_stack_replace(struct ploop_device *plo, const struct ploop_ctl *ctl,
+			const struct ploop_ctl_chunk *chunk);
+int ploop_stack_update_index(struct ploop_device *plo, const struct ploop_index_update_ctl *ctl,
+			     const struct ploop_reloc_map __user *list);
+int ploop_stack_truncate(struct ploop_device *plo, const struct ploop_truncate_ctl *ctl);
+
+/* snapshot.c */
+int ploop_snapshot(struct ploop_device *plo, const struct ploop_ctl *ctl,
+		   const struct ploop_ctl_chunk *chunk);
+
+/* freeze.c: what is mounted from a device */
+struct ploop_freeze *ploop_freeze(struct ploop_device *plo);
+void ploop_thaw(struct ploop_freeze *f);
+
+/* merge.c */
+int ploop_merge(struct ploop_device *plo);
+void ploop_merge_stop(struct ploop_device *plo);
+
+/* grow.c */
+int ploop_grow(struct ploop_device *plo, u64 size);
+int ploop_grow_wait(struct ploop_device *plo);
+void ploop_grow_stop(struct ploop_device *plo);
+
+/* move.c: clusters on the move, for merge.c and grow.c */
+int ploop_move_prepare(struct ploop_device *plo);
+void ploop_move_start(struct ploop_device *plo, u64 total);
+int ploop_move_wait(struct ploop_device *plo, enum ploop_maintenance state);
+void ploop_move_finish(struct ploop_device *plo);
+bool ploop_move_active(struct ploop_device *plo);
+
+/* quiesce.c */
+int ploop_quiesce(struct ploop_device *plo);
+void ploop_relax(struct ploop_device *plo);
+bool ploop_io_enter(struct ploop_io *io);
+void ploop_io_leave(struct ploop_io *io);
 
 /* registry.c: images; plug-ins are in format.h and io.h */
 int ploop_image_claim(struct ploop_delta *delta, struct inode *inode);
+int ploop_image_set_written(struct ploop_delta *delta, bool written);
 void ploop_image_release(struct ploop_delta *delta);
 
 /* request.c */
 int ploop_request_init(void);
 void ploop_request_exit(void);
 int ploop_request_pool(struct ploop_device *plo);
+void ploop_io_init(struct ploop_io *io, struct ploop_device *plo, struct bio *bio,
+		   work_func_t fn);
 void ploop_submit_bio(struct bio *bio);
 void ploop_io_queue(struct ploop_io *io);
 void ploop_io_end(struct ploop_io *io, int err);
@@ -403,20 +548,31 @@ int ploop_copy_range(struct ploop_device *plo, u64 from, u32 to, u32 off, u32 le
 int ploop_write_zeros(struct ploop_delta *delta, loff_t pos, u32 len);
 
 /* alloc.c, reclaim.c */
-int ploop_alloc_start(struct ploop_device *plo);
-int ploop_alloc_stop(struct ploop_device *plo);
-int ploop_alloc_cluster(struct ploop_device *plo, u32 *iblk, bool *clean);
-void ploop_free_cluster(struct ploop_device *plo, u32 iblk);
-int ploop_free_extent(struct ploop_device *plo, u32 iblk, u32 len, gfp_t gfp);
+int ploop_alloc_start(struct ploop_delta *delta, const struct ploop_map *map);
+int ploop_alloc_stop(struct ploop_delta *delta);
+void ploop_alloc_set_floor(struct ploop_delta *delta, u32 floor);
+int ploop_alloc_cluster(struct ploop_delta *delta, u32 *iblk, bool *clean);
+void ploop_free_cluster(struct ploop_delta *delta, u32 iblk);
+int ploop_free_extent(struct ploop_delta *delta, u32 iblk, u32 len, gfp_t gfp);
 void ploop_reclaim_now(struct ploop_device *plo);
-void ploop_reclaim_drop(struct ploop_device *plo);
+void ploop_reclaim_pause(struct ploop_device *plo);
+void ploop_reclaim_resume(struct ploop_device *plo);
+int ploop_reclaim_punch(struct ploop_delta *delta, struct list_head *batch);
+void ploop_reclaim_drop(struct ploop_delta *delta);
+void ploop_reclaim_drop_below(struct ploop_delta *delta, u32 floor);
 void ploop_reclaim_work(struct work_struct *work);
 
 /* flush.c */
-int ploop_index_init(struct ploop_device *plo);
-void ploop_index_exit(struct ploop_device *plo);
-void ploop_index_mark(struct ploop_device *plo, u32 clu);
+int ploop_index_init(struct ploop_delta *delta, u32 clusters);
+void ploop_index_exit(struct ploop_delta *delta);
+int ploop_index_grow(struct ploop_index *bigger, u32 clusters);
+void ploop_index_swap(struct ploop_delta *delta, struct ploop_index *bigger);
+void ploop_index_mark(struct ploop_delta *delta, u32 clu);
+int ploop_index_copy(struct ploop_delta *delta, struct xarray *pages);
+int ploop_index_write_copy(struct ploop_delta *delta, struct xarray *pages);
+int ploop_index_write(struct ploop_device *plo);
 int ploop_flush(struct ploop_device *plo);
+int ploop_flush_locked(struct ploop_device *plo);
 int ploop_sync(struct ploop_device *plo);
 void ploop_flush_queue(struct ploop_io *io);
 void ploop_flush_work(struct work_struct *work);
@@ -428,6 +584,7 @@ int ploop_sysfs_add(struct ploop_device *plo);
 void ploop_sysfs_remove(struct ploop_device *plo);
 int ploop_sysfs_add_delta(struct ploop_delta *delta);
 void ploop_sysfs_remove_delta(struct ploop_delta *delta);
+void ploop_sysfs_rename_delta(struct ploop_delta *delta);
 void ploop_event_work(struct work_struct *work);
 
 /*

@@ -37,44 +37,63 @@ static int rw_page0(struct ploop_delta *delta, unsigned int dir)
 	return delta->io->rw(delta, dir, &bv, PLOOP1_PAGE, 0);
 }
 
-/* The image does not suit the device it is added to: nothing is damaged. */
+/* The image does not suit the stack: nothing is damaged. */
 static const char *misfit(struct ploop_delta *delta, const struct ploop1_layout *l)
 {
 	struct ploop_device *plo = delta->plo;
+	const struct ploop_delta *below, *above;
 
+	below = delta->level ? plo->level[delta->level - 1] : NULL;
+	above = delta->level + 1 < plo->nr_deltas ? plo->level[delta->level + 1] : NULL;
 	if (l->cluster_log != plo->cluster_log)
 		return "cluster size differs from the device's";
 	if (plo->version && plo->version != l->version)
-		return "version differs from that of the deltas below";
-	if (plo->size > l->size)
+		return "version differs from that of the other deltas";
+	if (below && below->size > l->size)
 		return "disk is smaller than that of the delta below";
-	if (plo->size & ((1ULL << l->cluster_log) - 1))
+	if (above && above->size < l->size)
+		return "disk is larger than that of the delta above";
+	if (below && below->size & ((1ULL << l->cluster_log) - 1))
 		return "disk size below is not a multiple of the cluster size";
 	return NULL;
 }
 
-static int read_header(struct ploop_delta *delta)
+static bool is_marked(const struct ploop1 *p)
+{
+	return le32_to_cpu(p->header.in_use) == PLOOP1_IN_USE;
+}
+
+/*
+ * Reads header and geometry, and keeps them when they are good. A mark of use
+ * that we know is our own.
+ */
+static int read_header(struct ploop_delta *delta, bool may_be_marked)
 {
 	struct ploop1 *p = delta->format_priv;
+	struct ploop1_header *hdr = page_address(p->page);
+	struct ploop1_layout layout;
 	const char *why;
 	int err;
 
 	err = rw_page0(delta, READ);
 	if (err)
 		return err;
-	memcpy(&p->header, page_address(p->page), sizeof(p->header));
-	err = ploop1_layout_parse(&p->header, delta->io->size(delta), &p->layout, &why);
+	err = ploop1_layout_parse(hdr, delta->io->size(delta), &layout, &why);
 	if (!err) {
-		why = misfit(delta, &p->layout);
+		why = misfit(delta, &layout);
 		err = why ? -EINVAL : 0;
 	}
-	if (!err && p->layout.in_use) {
+	if (!err && layout.in_use && !is_marked(p) && !may_be_marked) {
 		why = "is marked in use: it was not closed, or is in use elsewhere";
 		err = -EBUSY;
 	}
-	if (err)
+	if (err) {
 		ploop_err(delta->plo, "%pD4: header: %s\n", delta->file, why);
-	return err;
+		return err;
+	}
+	p->header = *hdr;
+	p->layout = layout;
+	return 0;
 }
 
 /**
@@ -198,38 +217,52 @@ static void ploop1_close(struct ploop_delta *delta)
 	delta->format_priv = NULL;
 }
 
+static void use_layout(struct ploop_delta *delta)
+{
+	const struct ploop1_layout *l = &((struct ploop1 *)delta->format_priv)->layout;
+
+	delta->version = l->version;
+	delta->size = l->size;
+	delta->index_clusters = l->index_clusters;
+	delta->max_iblk = ploop1_max_iblk(l);
+}
+
+static int ploop1_load(struct ploop_delta *delta, struct ploop_map **map, bool at_work)
+{
+	struct ploop1 *p = delta->format_priv;
+	struct load ld = { .delta = delta };
+	int err;
+
+	err = read_header(delta, at_work);
+	if (err)
+		return err;
+	ld.map = ploop_map_alloc(p->layout.clusters);
+	if (!ld.map)
+		return -ENOMEM;
+	err = load_index(&ld);
+	if (err) {
+		ploop_map_free(ld.map);
+		return err;
+	}
+	use_layout(delta);
+	*map = ld.map;
+	return 0;
+}
+
 static int ploop1_open(struct ploop_delta *delta, struct ploop_map **map)
 {
-	struct load ld = { .delta = delta };
 	struct ploop1 *p = kzalloc(sizeof(*p), GFP_KERNEL);
 	int err = -ENOMEM;
 
 	if (!p)
 		return -ENOMEM;
+	delta->format_priv = p;
 	p->page = alloc_page(GFP_KERNEL | __GFP_ZERO);
 	if (!p->page)
 		goto out_free_image;
-	delta->format_priv = p;
-	err = read_header(delta);
-	if (err)
-		goto out_free_page;
-	err = -ENOMEM;
-	ld.map = ploop_map_alloc(p->layout.clusters);
-	if (!ld.map)
-		goto out_free_page;
-	err = load_index(&ld);
-	if (err)
-		goto out_free_map;
-	delta->version = p->layout.version;
-	delta->size = p->layout.size;
-	delta->index_clusters = p->layout.index_clusters;
-	delta->max_iblk = ploop1_max_iblk(&p->layout);
-	*map = ld.map;
-	return 0;
-
-out_free_map:
-	ploop_map_free(ld.map);
-out_free_page:
+	err = ploop1_load(delta, map, false);
+	if (!err)
+		return 0;
 	__free_page(p->page);
 out_free_image:
 	kfree(p);
@@ -267,25 +300,40 @@ static int write_header(struct ploop_delta *delta, u32 in_use)
 
 static int ploop1_start(struct ploop_delta *delta)
 {
-	struct ploop1 *p = delta->format_priv;
-
-	if (le32_to_cpu(p->header.in_use) == PLOOP1_IN_USE)
-		return 0;
-	return write_header(delta, PLOOP1_IN_USE);
+	return is_marked(delta->format_priv) ? 0 : write_header(delta, PLOOP1_IN_USE);
 }
 
 static int ploop1_stop(struct ploop_delta *delta)
 {
-	struct ploop1 *p = delta->format_priv;
-
-	if (le32_to_cpu(p->header.in_use) != PLOOP1_IN_USE)
-		return 0;
-	return write_header(delta, PLOOP1_CLOSED);
+	return is_marked(delta->format_priv) ? write_header(delta, PLOOP1_CLOSED) : 0;
 }
 
 static int ploop1_sync(struct ploop_delta *delta)
 {
 	return write_header(delta, PLOOP1_IN_USE);
+}
+
+static int ploop1_plan_grow(struct ploop_delta *delta, u64 size, u32 *index_clusters)
+{
+	const struct ploop1 *p = delta->format_priv;
+	struct ploop1_layout l;
+	int err;
+
+	err = ploop1_layout_grow(&p->layout, size, &l);
+	*index_clusters = l.index_clusters;
+	return err;
+}
+
+static void ploop1_grow(struct ploop_delta *delta, u64 size, u32 index_clusters)
+{
+	struct ploop1 *p = delta->format_priv;
+	struct ploop1_layout l;
+
+	if (WARN_ON_ONCE(ploop1_layout_grow(&p->layout, size, &l)))
+		return;
+	p->layout = l;
+	ploop1_layout_store(&l, &p->header);
+	use_layout(delta);
 }
 
 static void ploop1_fill_page(struct ploop_delta *delta, const struct ploop_map *map,
@@ -318,10 +366,13 @@ static struct ploop_format_ops ploop1_ops = {
 	.stackable	= true,
 	.owner		= THIS_MODULE,
 	.open		= ploop1_open,
+	.load		= ploop1_load,
 	.close		= ploop1_close,
 	.start		= ploop1_start,
 	.stop		= ploop1_stop,
 	.sync		= ploop1_sync,
+	.plan_grow	= ploop1_plan_grow,
+	.grow		= ploop1_grow,
 	.index_page	= ploop1_fill_page,
 };
 

@@ -6,6 +6,7 @@
 #include "ploop1_layout.h"
 
 #include <linux/errno.h>
+#include <linux/kernel.h>
 #include <linux/log2.h>
 #include <linux/math64.h>
 #include <linux/minmax.h>
@@ -165,3 +166,92 @@ u32 ploop1_entry_make(const struct ploop1_layout *l, u32 iblk)
 	return l->version == 1 ? iblk << l->cluster_log : iblk;
 }
 EXPORT_SYMBOL_IF_KUNIT(ploop1_entry_make);
+
+/**
+ * ploop1_layout_grow() - how an image looks when it has become larger
+ * @old: its layout
+ * @size: new size, sectors
+ * @l: out: its new layout; valid when 0 is returned
+ *
+ * Context: any.
+ * Return: 0; -EINVAL: @size is not a multiple of the cluster size, or smaller;
+ * -EFBIG: more than the format can hold when every cluster is in use.
+ */
+int ploop1_layout_grow(const struct ploop1_layout *old, u64 size,
+		       struct ploop1_layout *l)
+{
+	unsigned int cluster_bits = old->cluster_log + SECTOR_BITS;
+	u64 clusters = size >> old->cluster_log;
+	u64 bytes = sizeof(struct ploop1_header) + clusters * sizeof(__le32);
+	u64 index = (bytes + (1ULL << cluster_bits) - 1) >> cluster_bits;
+
+	*l = *old;
+	if (size < old->size || size & ((1ULL << old->cluster_log) - 1))
+		return -EINVAL;
+	/* An image may have more room for its index than it needs. */
+	index = max_t(u64, index, old->index_clusters);
+	if (clusters > U32_MAX || index + clusters > (u64)ploop1_max_iblk(old) + 1)
+		return -EFBIG;
+	if (old->version == 1 && size > U32_MAX)
+		return -EFBIG;
+	l->size = size;
+	l->clusters = clusters;
+	l->index_clusters = index;
+	return 0;
+}
+EXPORT_SYMBOL_IF_KUNIT(ploop1_layout_grow);
+
+/*
+ * Geometry of cylinders, heads and sectors, for tools that look at it. Between
+ * 504 MiB and 8 GiB disks have 16 heads of 63 sectors; else the sectors of a
+ * track are the first of a list that divides the size, and so are the heads.
+ */
+static void make_chs(u64 size, u32 *heads, u32 *cylinders)
+{
+	static const u8 tracks[] = { 63, 32, 16, 8 }, sides[] = { 16, 8, 4, 2 };
+	unsigned int t, h;
+	u32 rem;
+	u64 rest;
+
+	if (size > 1032192 && size < 16777216) {
+		*heads = 16;
+		*cylinders = div_u64(size, 16 * 63);
+		return;
+	}
+	*heads = 1;
+	*cylinders = min_t(u64, size, U32_MAX);
+	for (t = 0; t < ARRAY_SIZE(tracks); t++) {
+		rest = div_u64_rem(size, tracks[t], &rem);
+		if (!rem)
+			break;
+	}
+	if (t == ARRAY_SIZE(tracks))
+		return;
+	for (h = 0; h < ARRAY_SIZE(sides); h++) {
+		if (rest & (sides[h] - 1))
+			continue;
+		*heads = sides[h];
+		*cylinders = min_t(u64, div_u64(rest, sides[h]), U32_MAX);
+		return;
+	}
+}
+
+/**
+ * ploop1_layout_store() - put what changes with the size into a header
+ * @l: the layout
+ * @hdr: the header of the image
+ *
+ * Context: any.
+ */
+void ploop1_layout_store(const struct ploop1_layout *l, struct ploop1_header *hdr)
+{
+	u32 heads, cylinders;
+
+	make_chs(l->size, &heads, &cylinders);
+	hdr->heads = cpu_to_le32(heads);
+	hdr->cylinders = cpu_to_le32(cylinders);
+	hdr->clusters = cpu_to_le32(l->clusters);
+	hdr->size = cpu_to_le64(l->size);
+	hdr->first_block_offset = cpu_to_le32(l->index_clusters << l->cluster_log);
+}
+EXPORT_SYMBOL_IF_KUNIT(ploop1_layout_store);

@@ -30,6 +30,9 @@ int ploop1_layout_parse(const struct ploop1_header *hdr, u64 file_size,
 int ploop1_entry_check(const struct ploop1_layout *l, u32 raw, u32 *iblk,
 		       const char **why);
 u32 ploop1_entry_make(const struct ploop1_layout *l, u32 iblk);
+int ploop1_layout_grow(const struct ploop1_layout *old, u64 size,
+		       struct ploop1_layout *l);
+void ploop1_layout_store(const struct ploop1_layout *l, struct ploop1_header *hdr);
 u32 ploop1_max_iblk(const struct ploop1_layout *l);
 
 /* Number of 4 KiB pages the header and @clusters entries take. */

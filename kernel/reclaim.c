@@ -19,7 +19,7 @@
 
 /**
  * ploop_free_extent() - remember clusters that nobody refers to any more
- * @plo: the device
+ * @delta: whose file it is
  * @iblk: first cluster
  * @len: number of clusters
  * @gfp: how to allocate
@@ -27,13 +27,14 @@
  * Context: any that suits @gfp.
  * Return: 0 or -ENOMEM.
  */
-int ploop_free_extent(struct ploop_device *plo, u32 iblk, u32 len, gfp_t gfp)
+int ploop_free_extent(struct ploop_delta *delta, u32 iblk, u32 len, gfp_t gfp)
 {
+	struct ploop_device *plo = delta->plo;
 	struct ploop_freed *last, *ext = NULL;
 
 	spin_lock(&plo->free_lock);
-	if (!list_empty(&plo->freed)) {
-		last = list_last_entry(&plo->freed, struct ploop_freed, list);
+	if (!list_empty(&delta->freed)) {
+		last = list_last_entry(&delta->freed, struct ploop_freed, list);
 		if ((u64)last->iblk + last->len == iblk) {
 			last->len += len;
 			spin_unlock(&plo->free_lock);
@@ -47,7 +48,7 @@ int ploop_free_extent(struct ploop_device *plo, u32 iblk, u32 len, gfp_t gfp)
 	ext->iblk = iblk;
 	ext->len = len;
 	spin_lock(&plo->free_lock);
-	list_add_tail(&ext->list, &plo->freed);
+	list_add_tail(&ext->list, &delta->freed);
 	spin_unlock(&plo->free_lock);
 	return 0;
 }
@@ -63,6 +64,31 @@ void ploop_reclaim_now(struct ploop_device *plo)
 	queue_delayed_work(plo->index_wq, &plo->reclaim_work, RECLAIM_DELAY);
 }
 
+/**
+ * ploop_reclaim_pause() - wait until no freed cluster is being made clean
+ * @plo: the device
+ *
+ * Context: process, sleeps; ctl_mutex.
+ */
+void ploop_reclaim_pause(struct ploop_device *plo)
+{
+	set_bit(PLOOP_S_RECLAIM_PAUSED, &plo->state);
+	cancel_delayed_work_sync(&plo->reclaim_work);
+}
+
+/**
+ * ploop_reclaim_resume() - end of ploop_reclaim_pause()
+ * @plo: the device
+ *
+ * Context: process; ctl_mutex.
+ */
+void ploop_reclaim_resume(struct ploop_device *plo)
+{
+	clear_bit(PLOOP_S_RECLAIM_PAUSED, &plo->state);
+	if (test_bit(PLOOP_S_RUNNING, &plo->state))
+		ploop_reclaim_now(plo);
+}
+
 static void drop(struct list_head *list)
 {
 	struct ploop_freed *ext, *next;
@@ -74,11 +100,36 @@ static void drop(struct list_head *list)
 
 /**
  * ploop_reclaim_drop() - forget freed clusters
- * @plo: device whose reclaim work does not run
+ * @delta: delta whose freed clusters nobody reclaims now
  */
-void ploop_reclaim_drop(struct ploop_device *plo)
+void ploop_reclaim_drop(struct ploop_delta *delta)
 {
-	drop(&plo->freed);
+	drop(&delta->freed);
+}
+
+/**
+ * ploop_reclaim_drop_below() - forget freed clusters at the beginning of a file
+ * @delta: the top delta; reclaim is paused
+ * @floor: the first cluster to keep
+ */
+void ploop_reclaim_drop_below(struct ploop_delta *delta, u32 floor)
+{
+	struct ploop_device *plo = delta->plo;
+	struct ploop_freed *ext, *next;
+
+	spin_lock(&plo->free_lock);
+	list_for_each_entry_safe(ext, next, &delta->freed, list) {
+		u64 end = (u64)ext->iblk + ext->len;
+
+		if (end <= floor) {
+			list_del(&ext->list);
+			kfree(ext);
+		} else if (ext->iblk < floor) {
+			ext->len = end - floor;
+			ext->iblk = floor;
+		}
+	}
+	spin_unlock(&plo->free_lock);
 }
 
 static int by_iblk(void *priv, const struct list_head *a, const struct list_head *b)
@@ -89,44 +140,65 @@ static int by_iblk(void *priv, const struct list_head *a, const struct list_head
 	return ea->iblk < eb->iblk ? -1 : ea->iblk > eb->iblk;
 }
 
-static int punch_all(struct ploop_device *plo, struct list_head *batch)
+/**
+ * ploop_reclaim_punch() - give the space of freed clusters back to the host
+ * @delta: the delta
+ * @batch: list of struct ploop_freed; the index on the disk names none of them,
+ *         and nobody knows them from an older lookup
+ *
+ * Context: process or worker, may sleep.
+ * Return: 0 or a negative errno.
+ */
+int ploop_reclaim_punch(struct ploop_delta *delta, struct list_head *batch)
 {
-	struct ploop_delta *top = plo->top;
+	struct ploop_device *plo = delta->plo;
 	struct ploop_freed *ext;
 	int err;
 
 	list_for_each_entry(ext, batch, list) {
-		err = top->io->punch(top, ploop_iblk_pos(plo, ext->iblk),
-				     ploop_iblk_pos(plo, ext->len));
+		err = delta->io->punch(delta, ploop_iblk_pos(plo, ext->iblk),
+				       ploop_iblk_pos(plo, ext->len));
 		if (err)
 			return err;
 	}
-	mutex_lock(&plo->flush_mutex);
-	err = ploop_delta_sync(top, false);
-	mutex_unlock(&plo->flush_mutex);
-	return err;
+	return 0;
 }
 
 /* Allocations may go on; nobody knows of these clusters but us. */
-static void release_all(struct ploop_device *plo, struct list_head *batch,
+static void release_all(struct ploop_delta *top, struct list_head *batch,
 			struct ploop_bitmap *to)
 {
 	struct ploop_freed *ext;
 	u32 i;
 
 	list_for_each_entry(ext, batch, list) {
-		mutex_lock(&plo->alloc.mutex);
+		mutex_lock(&top->alloc.mutex);
 		for (i = 0; i < ext->len; i++)
 			/* Short of memory the cluster stays unused until restart. */
-			ploop_bitmap_set(to, ext->iblk + i, GFP_NOIO | __GFP_NOWARN);
-		mutex_unlock(&plo->alloc.mutex);
+			if (ext->iblk + i >= top->alloc.floor)
+				ploop_bitmap_set(to, ext->iblk + i, GFP_NOIO | __GFP_NOWARN);
+		mutex_unlock(&top->alloc.mutex);
 		cond_resched();
 	}
+}
+
+static int clean(struct ploop_device *plo, struct ploop_delta *top, struct list_head *batch)
+{
+	int err = ploop_reclaim_punch(top, batch);
+
+	if (err)
+		return err;
+	mutex_lock(&plo->flush_mutex);
+	err = ploop_delta_sync(top, false);
+	mutex_unlock(&plo->flush_mutex);
+	return err;
 }
 
 /**
  * ploop_reclaim_work() - make freed clusters allocatable
  * @work: ploop_device.reclaim_work
+ *
+ * The top delta does not change meanwhile: who changes it pauses us first.
  *
  * Context: worker of index_wq; bios go on.
  */
@@ -136,27 +208,26 @@ void ploop_reclaim_work(struct work_struct *work)
 						struct ploop_device, reclaim_work);
 	bool dense = test_bit(PLOOP_S_DENSE, &plo->state);
 	unsigned int noio = memalloc_noio_save();
+	struct ploop_delta *top;
 	LIST_HEAD(batch);
-	int err;
 
+	if (test_bit(PLOOP_S_RECLAIM_PAUSED, &plo->state))
+		goto out_restore;
+	top = plo->top;
 	spin_lock(&plo->free_lock);
-	list_splice_init(&plo->freed, &batch);
+	list_splice_init(&top->freed, &batch);
 	spin_unlock(&plo->free_lock);
 	if (list_empty(&batch))
 		goto out_restore;
 	list_sort(NULL, &batch, by_iblk);
 
-	err = ploop_flush(plo);
-	if (err)
+	if (ploop_flush(plo))
 		goto out_drop;
 	ploop_epoch_flip(&plo->epoch);
-	if (!dense) {
-		err = punch_all(plo, &batch);
-		/* A host that cannot punch: unused until the next start. */
-		if (err)
-			goto out_drop;
-	}
-	release_all(plo, &batch, dense ? &plo->alloc.reusable : &plo->alloc.clean);
+	/* A host that cannot punch: unused until the next start. */
+	if (!dense && clean(plo, top, &batch))
+		goto out_drop;
+	release_all(top, &batch, dense ? &top->alloc.reusable : &top->alloc.clean);
 out_drop:
 	drop(&batch);
 out_restore:

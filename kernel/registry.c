@@ -198,13 +198,40 @@ static struct ploop_image *image_find(struct inode *inode)
 	return NULL;
 }
 
-static int image_share(struct ploop_image *image, bool rdonly)
+/*
+ * Is the host filesystem of an image on a device, or on one whose images are on
+ * it? Then writing to the device would wait for itself. What lies between them
+ * (loop, dm) is not seen from here; the tools look at that.
+ */
+static bool lies_on(struct inode *inode, struct ploop_device *plo, unsigned int depth)
 {
-	if (!rdonly)
+	struct block_device *host = inode->i_sb->s_bdev;
+	struct ploop_device *lower;
+	struct ploop_image *image;
+	struct ploop_delta *delta;
+
+	lockdep_assert_held(&images_mutex);
+	if (!host || MAJOR(disk_devt(host->bd_disk)) != PLOOP_MAJOR)
+		return false;
+	lower = host->bd_disk->private_data;
+	if (lower == plo || !depth)
+		return true;
+	list_for_each_entry(image, &images, list)
+		list_for_each_entry(delta, &image->users, users)
+			if (delta->plo == lower && lies_on(image->inode, plo, depth - 1))
+				return true;
+	return false;
+}
+
+#define MAX_NESTING	4
+
+static int image_share(struct ploop_image *image, struct ploop_delta *delta)
+{
+	if (!delta->rdonly)
 		return -EBUSY;
-	if (image->users < 0)
+	if (image->written)
 		return -ETXTBSY;
-	image->users++;
+	list_add_tail(&delta->users, &image->users);
 	return 0;
 }
 
@@ -218,7 +245,7 @@ static int image_share(struct ploop_image *image, bool rdonly)
  * to a written one.
  *
  * Context: process, may sleep; ctl_mutex.
- * Return: 0, -EBUSY, -ETXTBSY or -ENOMEM.
+ * Return: 0, -EBUSY, -ETXTBSY, -ENOMEM, or -ELOOP: the file lies on the device.
  */
 int ploop_image_claim(struct ploop_delta *delta, struct inode *inode)
 {
@@ -226,9 +253,13 @@ int ploop_image_claim(struct ploop_delta *delta, struct inode *inode)
 	int err = 0;
 
 	mutex_lock(&images_mutex);
+	if (lies_on(inode, delta->plo, MAX_NESTING)) {
+		err = -ELOOP;
+		goto out_unlock;
+	}
 	image = image_find(inode);
 	if (image) {
-		err = image_share(image, delta->rdonly);
+		err = image_share(image, delta);
 		goto out_unlock;
 	}
 	image = kzalloc(sizeof(*image), GFP_KERNEL);
@@ -237,11 +268,35 @@ int ploop_image_claim(struct ploop_delta *delta, struct inode *inode)
 		goto out_unlock;
 	}
 	image->inode = inode;
-	image->users = delta->rdonly ? 1 : -1;
+	image->written = !delta->rdonly;
+	INIT_LIST_HEAD(&image->users);
+	list_add_tail(&delta->users, &image->users);
 	list_add(&image->list, &images);
 out_unlock:
 	if (!err)
 		delta->image = image;
+	mutex_unlock(&images_mutex);
+	return err;
+}
+
+/**
+ * ploop_image_set_written() - a reader becomes a writer, or a writer a reader
+ * @delta: the delta
+ * @written: it writes from now on
+ *
+ * Context: process, may sleep; ctl_mutex.
+ * Return: 0, or -EBUSY: others use the image too.
+ */
+int ploop_image_set_written(struct ploop_delta *delta, bool written)
+{
+	struct ploop_image *image = delta->image;
+	int err = 0;
+
+	mutex_lock(&images_mutex);
+	if (written && !list_is_singular(&image->users))
+		err = -EBUSY;
+	else
+		image->written = written;
 	mutex_unlock(&images_mutex);
 	return err;
 }
@@ -257,11 +312,8 @@ void ploop_image_release(struct ploop_delta *delta)
 	struct ploop_image *image = delta->image;
 
 	mutex_lock(&images_mutex);
-	if (image->users > 0)
-		image->users--;
-	else
-		image->users = 0;
-	if (!image->users) {
+	list_del_init(&delta->users);
+	if (list_empty(&image->users)) {
 		list_del(&image->list);
 		kfree(image);
 	}

@@ -57,31 +57,36 @@ int ploop_request_pool(struct ploop_device *plo)
 	return mempool_init_slab_pool(&plo->io_pool, IO_POOL_SIZE, io_cache);
 }
 
+/**
+ * ploop_io_init() - make an io
+ * @io: the io
+ * @plo: its device
+ * @bio: what it carries out, or NULL
+ * @fn: what its worker runs
+ */
+void ploop_io_init(struct ploop_io *io, struct ploop_device *plo, struct bio *bio,
+		   work_func_t fn)
+{
+	io->plo = plo;
+	io->bio = bio;
+	io->epoch = PLOOP_EPOCH_NONE;
+	io->clu = 0;
+	io->preflush = bio && bio->bi_opf & REQ_PREFLUSH;
+	io->fua = bio && bio->bi_opf & REQ_FUA;
+	INIT_HLIST_NODE(&io->lock_node);
+	INIT_LIST_HEAD(&io->waiters);
+	INIT_LIST_HEAD(&io->list);
+	INIT_WORK(&io->work, fn);
+}
+
 static struct ploop_io *io_alloc(struct ploop_device *plo, struct bio *bio)
 {
 	gfp_t gfp = bio->bi_opf & REQ_NOWAIT ? GFP_NOWAIT | __GFP_NOWARN : GFP_NOIO;
 	struct ploop_io *io = mempool_alloc(&plo->io_pool, gfp);
 
-	if (!io)
-		return NULL;
-	io->plo = plo;
-	io->bio = bio;
-	io->epoch = PLOOP_EPOCH_NONE;
-	io->clu = 0;
-	io->preflush = bio->bi_opf & REQ_PREFLUSH;
-	io->fua = bio->bi_opf & REQ_FUA;
-	INIT_HLIST_NODE(&io->lock_node);
-	INIT_LIST_HEAD(&io->waiters);
-	INIT_LIST_HEAD(&io->list);
-	INIT_WORK(&io->work, io_work);
+	if (io)
+		ploop_io_init(io, plo, bio, io_work);
 	return io;
-}
-
-static void put_epoch(struct ploop_io *io)
-{
-	if (io->epoch != PLOOP_EPOCH_NONE)
-		ploop_epoch_put(&io->plo->epoch, io->epoch);
-	io->epoch = PLOOP_EPOCH_NONE;
 }
 
 /**
@@ -107,7 +112,7 @@ void ploop_io_end(struct ploop_io *io, int err)
 	struct ploop_device *plo = io->plo;
 	struct bio *bio = io->bio;
 
-	put_epoch(io);
+	ploop_io_leave(io);
 	if (io->fua && !err) {
 		ploop_flush_queue(io);
 		return;
@@ -133,7 +138,7 @@ void ploop_io_park(struct ploop_io *io, int err)
 	bool nospc = err == -ENOSPC || err == -EDQUOT;
 	unsigned long flags;
 
-	put_epoch(io);
+	ploop_io_leave(io);
 	ploop_stat_inc(plo, PLOOP_STAT_BIO_PARKED);
 	spin_lock_irqsave(&plo->park_lock, flags);
 	list_add_tail(&io->list, &plo->parked);
@@ -209,7 +214,7 @@ static void transferred_part(struct ploop_io *io, long ret)
 	} else if (!ret) {
 		ploop_io_end(io, -EIO);
 	} else {
-		put_epoch(io);
+		ploop_io_leave(io);
 		ploop_io_queue(io);
 	}
 }
@@ -261,11 +266,8 @@ static void io_run(struct ploop_io *io)
 	struct ploop_device *plo = io->plo;
 	enum req_op op = bio_op(io->bio);
 
-	io->epoch = ploop_epoch_get(&plo->epoch);
-	if (io->epoch == PLOOP_EPOCH_NONE) {
-		ploop_io_end(io, -EIO);
+	if (!ploop_io_enter(io))
 		return;
-	}
 	if (op_is_write(op) && (test_bit(PLOOP_S_ABORT, &plo->state) || plo->top->rdonly))
 		ploop_io_end(io, -EIO);
 	else if (op == REQ_OP_READ)

@@ -6,6 +6,32 @@
 
 #include <linux/module.h>
 
+/**
+ * ploop_delta_fits_limits() - can a delta join a running device
+ * @delta: the delta
+ *
+ * What users of a running device rely on does not become stricter.
+ *
+ * Context: process.
+ * Return: 0 or -EINVAL, and the log says why.
+ */
+int ploop_delta_fits_limits(const struct ploop_delta *delta)
+{
+	struct request_queue *q = delta->plo->disk->queue;
+	const char *why = NULL;
+
+	if (delta->block_size > queue_logical_block_size(q))
+		why = "has larger blocks than the running device";
+	else if (delta->dma_alignment & ~queue_dma_alignment(q))
+		why = "wants memory aligned more than the running device";
+	else if (delta->stable_writes && !ploop_stable_writes(q))
+		why = "needs stable pages, unlike the running device";
+	if (!why)
+		return 0;
+	ploop_err(delta->plo, "%pD4: its host %s: attach it offline\n", delta->file, why);
+	return -EINVAL;
+}
+
 /* The strictest of all deltas: any of them may serve any read. */
 static int set_limits(struct ploop_device *plo)
 {
@@ -60,21 +86,19 @@ int ploop_start(struct ploop_device *plo)
 		return -EBUSY;
 	if (!top)
 		return -ENOENT;
-	/* STOP closed the image; nothing is written before it is marked again. */
-	if (!top->rdonly && top->fmt->start) {
-		err = top->fmt->start(top);
+	/* The stack was changed: read it anew. */
+	if (!plo->map) {
+		err = ploop_stack_load(plo->level, plo->nr_deltas, &plo->map);
 		if (err)
 			return err;
+		plo->size = top->size;
 	}
 	err = set_limits(plo);
 	if (err)
 		return err;
-	err = ploop_index_init(plo);
+	err = ploop_delta_arm(top, plo->map);
 	if (err)
 		return err;
-	err = ploop_alloc_start(plo);
-	if (err)
-		goto out_exit_index;
 	set_disk_ro(plo->disk, top->rdonly);
 	clear_bit(PLOOP_S_NOSPC, &plo->state);
 	clear_bit(PLOOP_S_EVENT_NOSPC, &plo->state);
@@ -82,13 +106,9 @@ int ploop_start(struct ploop_device *plo)
 	ploop_epoch_open(&plo->epoch);
 	percpu_ref_reinit(&plo->active);
 	announce(plo);
-	if (!list_empty(&plo->freed))
+	if (!list_empty(&top->freed))
 		ploop_reclaim_now(plo);
 	return 0;
-
-out_exit_index:
-	ploop_index_exit(plo);
-	return err;
 }
 
 /* Makes sure that nobody but the caller has the device open, or can open it. */
@@ -144,28 +164,29 @@ static void drain(struct ploop_device *plo)
 	flush_delayed_work(&plo->reclaim_work);
 	ploop_epoch_close(&plo->epoch);
 	cancel_delayed_work_sync(&plo->unpark_work);
+	/* Movers ask for flushes that no bio waits for. */
+	flush_work(&plo->flush_work);
 	flush_work(&plo->event_work);
 }
 
-/*
- * The order is what makes a crash in between harmless: see flush.c. After ABORT
- * nothing more is written; the image stays marked in use, to be checked.
- */
-static int close_top(struct ploop_device *plo)
+/* After ABORT nothing more is written, so there is nothing to flush. */
+static int close_images(struct ploop_device *plo)
 {
-	struct ploop_delta *top = plo->top;
-	int err, err2;
+	int err = 0;
 
-	if (top->rdonly || test_bit(PLOOP_S_ABORT, &plo->state))
-		return ploop_alloc_stop(plo);
-	err = ploop_flush(plo);
+	if (!plo->top->rdonly && !test_bit(PLOOP_S_ABORT, &plo->state))
+		err = ploop_flush(plo);
 	clear_bit(PLOOP_S_RUNNING, &plo->state);
-	err2 = ploop_alloc_stop(plo);
-	if (err)
+	if (plo->maintenance == PLOOP_MNTN_GROW)
+		ploop_grow_stop(plo);
+	if (plo->trans)
+		ploop_merge_stop(plo);
+	if (err) {
+		ploop_alloc_stop(plo->top);
+		ploop_index_exit(plo->top);
 		return err;
-	if (err2)
-		return err2;
-	return top->fmt->stop ? top->fmt->stop(top) : ploop_delta_sync(top, true);
+	}
+	return ploop_delta_disarm(plo->top);
 }
 
 /**
@@ -175,8 +196,9 @@ static int close_top(struct ploop_device *plo)
  *
  * Context: process, sleeps until all bios are served; ctl_mutex.
  * Return: 0; -ENODEV @bdev is a partition; -EBUSY somebody else has it open,
- * claims it, or a bio waits for space; -EINVAL not running. After another
- * error the device is stopped and the image still marked in use.
+ * claims it, a MERGE or GROW is at work, or a bio waits for space; -EINVAL not
+ * running. After another error the device is stopped and the image still marked
+ * in use.
  */
 int ploop_stop(struct ploop_device *plo, struct block_device *bdev)
 {
@@ -189,6 +211,8 @@ int ploop_stop(struct ploop_device *plo, struct block_device *bdev)
 		return -EBUSY;
 	if (!test_bit(PLOOP_S_RUNNING, &plo->state))
 		return -EINVAL;
+	if (ploop_move_active(plo))
+		return -EBUSY;
 	err = shut_out_openers(plo);
 	if (err)
 		return err;
@@ -196,11 +220,9 @@ int ploop_stop(struct ploop_device *plo, struct block_device *bdev)
 	if (err)
 		goto out_let_openers_in;
 	drain(plo);
-	err = close_top(plo);
+	err = close_images(plo);
 	if (err)
 		ploop_err(plo, "stopped, but the image could not be closed: error %d\n", err);
-	ploop_index_exit(plo);
-	clear_bit(PLOOP_S_RUNNING, &plo->state);
 	wake_up_interruptible(&plo->event_wait);
 out_let_openers_in:
 	clear_bit(PLOOP_S_STOPPING, &plo->state);

@@ -6,6 +6,7 @@
  */
 #include "ploop.h"
 
+#include <linux/dcache.h>
 #include <linux/device.h>
 #include <linux/slab.h>
 #include <linux/sysfs.h>
@@ -59,13 +60,13 @@ static const struct sysfs_ops node_ops = {
 	.store	= node_store,
 };
 
-#define SHOW(dir, type, file, fmt, value)					\
+#define SHOW(dir, type, file, fmt, ...)						\
 	static ssize_t dir##_##file##_show(void *owner, const struct entry *e,	\
 					   char *buf)				\
 	{									\
 		type *o = owner;						\
 										\
-		return sysfs_emit(buf, fmt "\n", value);			\
+		return sysfs_emit(buf, fmt "\n", __VA_ARGS__);			\
 	}									\
 	static struct entry dir##_##file = {					\
 		.attr = { .name = #file, .mode = 0444 },			\
@@ -78,21 +79,12 @@ SHOW(delta, struct ploop_delta, format, "%s", o->fmt->name);
 SHOW(delta, struct ploop_delta, io, "%s", o->io->name);
 SHOW(delta, struct ploop_delta, ro, "%d", o->rdonly);
 
-/* Will be 1 for the delta that a merge moves away. */
-static ssize_t delta_transparent_show(void *owner, const struct entry *e, char *buf)
-{
-	return sysfs_emit(buf, "0\n");
-}
-
-static struct entry delta_transparent = {
-	.attr = { .name = "transparent", .mode = 0444 },
-	.show = delta_transparent_show,
-};
+SHOW(delta, struct ploop_delta, transparent, "%d", READ_ONCE(o->plo->trans) == o);
 
 static ssize_t delta_image_show(void *owner, const struct entry *e, char *buf)
 {
 	struct ploop_delta *delta = owner;
-	char *path = file_path(delta->file, buf, PAGE_SIZE - 1);
+	char *path = d_path(&delta->path, buf, PAGE_SIZE - 1);
 	size_t len;
 
 	if (IS_ERR(path))
@@ -110,7 +102,7 @@ static struct entry delta_image = {
 
 static ssize_t delta_image_info_show(void *owner, const struct entry *e, char *buf)
 {
-	struct inode *inode = file_inode(((struct ploop_delta *)owner)->file);
+	struct inode *inode = d_inode(((struct ploop_delta *)owner)->path.dentry);
 	dev_t dev = inode->i_sb->s_dev;
 
 	return sysfs_emit(buf, "ino:%llu\nsdev:%u:%u\n", (u64)inode->i_ino, MAJOR(dev),
@@ -203,6 +195,9 @@ SHOW(state, struct ploop_device, fmt_version, "%u", o->version);
 SHOW(state, struct ploop_device, total_bios, "%u", (u32)stat_sum(o, PLOOP_STAT_BIO_IN));
 SHOW(state, struct ploop_device, active_reqs, "%u", active_reqs(o));
 SHOW(state, struct ploop_device, running, "%d", test_bit(PLOOP_S_RUNNING, &o->state));
+SHOW(state, struct ploop_device, maintenance, "%d", READ_ONCE(o->maintenance));
+SHOW(state, struct ploop_device, progress, "%llu %llu", (u64)atomic64_read(&o->move.done),
+     READ_ONCE(o->move.total));
 SHOW(state, struct ploop_device, locked, "%d", READ_ONCE(o->reserved));
 SHOW(state, struct ploop_device, top, "%u", READ_ONCE(o->nr_deltas) - 1);
 SHOW(state, struct ploop_device, cookie, "%s", o->cookie);
@@ -291,6 +286,8 @@ static struct attribute *state_attrs[] = {
 	&state_total_bios.attr,
 	&state_active_reqs.attr,
 	&state_running.attr,
+	&state_maintenance.attr,
+	&state_progress.attr,
 	&state_locked.attr,
 	&state_aborted.attr,
 	&state_top.attr,
@@ -362,8 +359,38 @@ static struct entry tune_dense = {
 	.store = tune_dense_store,
 };
 
+static ssize_t tune_fsync_max_show(void *owner, const struct entry *e, char *buf)
+{
+	struct ploop_device *plo = owner;
+
+	return sysfs_emit(buf, "%d\n", READ_ONCE(plo->fsync_max));
+}
+
+/* Counts from the next MERGE or GROW on. */
+static ssize_t tune_fsync_max_store(void *owner, const struct entry *e, const char *buf,
+				    size_t len)
+{
+	struct ploop_device *plo = owner;
+	u32 value;
+	int err = kstrtou32(buf, 0, &value);
+
+	if (err)
+		return err;
+	if (!value || value > PLOOP_FSYNC_MAX_LIMIT)
+		return -EINVAL;
+	WRITE_ONCE(plo->fsync_max, value);
+	return len;
+}
+
+static struct entry tune_fsync_max = {
+	.attr = { .name = "fsync_max", .mode = 0644 },
+	.show = tune_fsync_max_show,
+	.store = tune_fsync_max_store,
+};
+
 static struct attribute *tune_attrs[] = {
 	&tune_check_zeros.attr,
+	&tune_fsync_max.attr,
 	&tune_dense.attr,
 	NULL,
 };
@@ -486,6 +513,21 @@ void ploop_sysfs_remove_delta(struct ploop_delta *delta)
 {
 	node_del(delta->kobj);
 	delta->kobj = NULL;
+}
+
+/**
+ * ploop_sysfs_rename_delta() - the level of a delta changed
+ * @delta: the delta; no other has a directory of its new level
+ *
+ * Context: process, may sleep; ctl_mutex.
+ */
+void ploop_sysfs_rename_delta(struct ploop_delta *delta)
+{
+	char name[sizeof("255")];
+
+	snprintf(name, sizeof(name), "%u", delta->level);
+	if (kobject_rename(delta->kobj, name))
+		ploop_warn(delta->plo, "no memory to rename level %u in sysfs\n", delta->level);
 }
 
 /**

@@ -35,28 +35,67 @@ static bool bio_is_zero(struct bio *bio)
 	return true;
 }
 
+/**
+ * struct place - where a cluster goes that the top cannot overwrite in place
+ * @iblk: cluster of the top's file
+ * @clean: it reads as zeros
+ * @owned: the top's index names it already, so it is not given back on failure
+ * @shadow: a delta below the top maps the cluster
+ */
+struct place {
+	u32 iblk;
+	bool clean;
+	bool owned;
+	bool shadow;
+};
+
+/*
+ * A cluster that moves out of the delta being merged away may have a place in
+ * the one below, where its old content is hidden until the move is published.
+ */
+static int take_place(struct ploop_io *io, u64 entry, struct place *p)
+{
+	struct ploop_device *plo = io->plo;
+	u64 below;
+
+	*p = (struct place) { .shadow = entry };
+	if (entry & PLOOP_ENTRY_MOVING)
+		p->shadow = entry & PLOOP_ENTRY_SHADOW;
+	if (ploop_entry_is_trans(plo, entry)) {
+		below = io->clu < plo->below->clusters ?
+			ploop_map_lookup(plo->below, io->clu) : 0;
+		p->owned = ploop_entry_is_top(plo, below);
+		p->shadow = p->owned ? below & PLOOP_ENTRY_SHADOW : below;
+		p->iblk = ploop_entry_iblk(below);
+	}
+	return p->owned ? 0 : ploop_alloc_cluster(plo->top, &p->iblk, &p->clean);
+}
+
 /* The payload of a WRITE, now. A zeroing bio's payload is zeros. */
 static int write_payload(struct ploop_io *io, loff_t pos, u32 len, bool zeros_there)
 {
 	struct ploop_delta *top = io->plo->top;
 
+	if (!len)
+		return 0;
 	if (bio_op(io->bio) == REQ_OP_WRITE)
 		return top->io->write_bio(top, io->bio, pos);
 	return zeros_there ? 0 : ploop_write_zeros(top, pos, len);
 }
 
-/* Everything of a new cluster but the payload. */
-static int write_rest(struct ploop_io *io, u64 entry, u32 iblk, u32 off, u32 len, bool clean)
+/* Everything of a cluster at its new place but the payload. */
+static int write_rest(struct ploop_io *io, u64 entry, const struct place *p, u32 off, u32 len)
 {
 	struct ploop_device *plo = io->plo;
 	u32 end = off + len, cluster = ploop_cluster_bytes(plo);
-	bool fill = !clean || test_bit(PLOOP_S_DENSE, &plo->state);
-	loff_t pos = ploop_iblk_pos(plo, iblk);
+	bool fill = !p->clean || test_bit(PLOOP_S_DENSE, &plo->state);
+	loff_t pos = ploop_iblk_pos(plo, p->iblk);
 	int err;
 
 	if (entry) {
-		err = ploop_copy_range(plo, entry, iblk, 0, off, !fill);
-		return err ? err : ploop_copy_range(plo, entry, iblk, end, cluster - end, !fill);
+		err = ploop_copy_range(plo, entry, p->iblk, 0, off, !fill);
+		return err ? err : ploop_copy_range(plo, entry, p->iblk, end, cluster - end,
+						    !fill);
 	}
 	if (!fill)
 		return 0;
@@ -65,19 +104,42 @@ static int write_rest(struct ploop_io *io, u64 entry, u32 iblk, u32 off, u32 len
 }
 
 /*
- * A virgin cluster (in no delta, and the space reads as zeros) may be named by
- * the index before its data are durable: a crash then shows the zeros of
- * before. Any other needs its data on the disk first.
+ * Whoever writes the index of the delta that is merged away must not see the
+ * cluster gone before the index of the top is known to need writing: flush.c
+ * writes the top's first.
  */
-static void publish(struct ploop_io *io, u64 old, u32 iblk, bool clean)
+static void publish_trans(struct ploop_io *io, u64 entry)
 {
 	struct ploop_device *plo = io->plo;
 
-	if (old || !clean)
-		set_bit(PLOOP_S_PRESYNC, &plo->state);
-	ploop_delta_dirty(plo->top);
-	ploop_map_set(plo->map, io->clu, ploop_entry(iblk, plo->top->slot, old));
-	ploop_index_mark(plo, io->clu);
+	spin_lock(&plo->trans_lock);
+	ploop_map_set(plo->map, io->clu, entry);
+	ploop_index_mark(plo->top, io->clu);
+	ploop_index_mark(plo->trans, io->clu);
+	spin_unlock(&plo->trans_lock);
+}
+
+/*
+ * A virgin cluster (in no delta, and the space reads as zeros) may be named by
+ * the index before its data are durable: a crash then shows the zeros of
+ * before. So may one that moves out of the delta being merged away, which hides
+ * it until both are durable. Any other needs its data on the disk first.
+ */
+static void publish(struct ploop_io *io, u64 old, const struct place *p)
+{
+	struct ploop_device *plo = io->plo;
+	struct ploop_delta *top = plo->top;
+	u64 entry = ploop_entry(p->iblk, top->slot, p->shadow);
+
+	ploop_delta_dirty(top);
+	if (ploop_entry_is_trans(plo, old)) {
+		publish_trans(io, entry);
+		return;
+	}
+	if (old || !p->clean)
+		set_bit(0, &top->index.presync);
+	ploop_map_set(plo->map, io->clu, entry);
+	ploop_index_mark(top, io->clu);
 }
 
 static void count_alloc(struct ploop_device *plo, u64 entry, bool whole)
@@ -93,11 +155,11 @@ static void count_alloc(struct ploop_device *plo, u64 entry, bool whole)
 }
 
 /**
- * ploop_write_new() - write to a cluster that the top delta does not have
+ * ploop_write_new() - give a cluster a place in the top delta, and write to it
  * @io: owner of the cluster io->clu; holds an epoch
- * @entry: its map entry: 0, or in a lower delta
+ * @entry: its map entry: 0, in another delta, or moving
  * @off: first byte of the payload in the cluster
- * @len: bytes of payload: the rest of a WRITE's bio, or zeros
+ * @len: bytes of payload: the rest of a WRITE's bio, or zeros; 0: only move it
  *
  * Nothing is acknowledged here. On failure the map is as before.
  *
@@ -107,27 +169,31 @@ static void count_alloc(struct ploop_device *plo, u64 entry, bool whole)
 int ploop_write_new(struct ploop_io *io, u64 entry, u32 off, u32 len)
 {
 	struct ploop_device *plo = io->plo;
-	bool clean, dense = test_bit(PLOOP_S_DENSE, &plo->state);
-	u32 iblk;
+	bool dense = test_bit(PLOOP_S_DENSE, &plo->state);
+	struct ploop_delta *top = plo->top;
+	struct place p;
 	int err;
 
-	if (ploop_host_frozen(plo->top))
+	if (ploop_host_frozen(top))
 		return -EAGAIN;
 	err = ploop_map_reserve(plo->map, io->clu, GFP_NOIO | __GFP_NOWARN);
 	if (err)
 		return err;
-	err = ploop_alloc_cluster(plo, &iblk, &clean);
+	err = take_place(io, entry, &p);
 	if (err)
 		return err;
-	err = write_rest(io, entry, iblk, off, len, clean);
+	err = write_rest(io, entry, &p, off, len);
 	if (!err)
-		err = write_payload(io, ploop_iblk_pos(plo, iblk) + off, len, clean && !dense);
+		err = write_payload(io, ploop_iblk_pos(plo, p.iblk) + off, len,
+				    p.clean && !dense);
 	if (err) {
-		ploop_free_cluster(plo, iblk);
+		if (!p.owned)
+			ploop_free_cluster(top, p.iblk);
 		return err;
 	}
-	count_alloc(plo, entry, len == ploop_cluster_bytes(plo));
-	publish(io, entry, iblk, clean);
+	if (len)
+		count_alloc(plo, entry, len == ploop_cluster_bytes(plo));
+	publish(io, entry, &p);
 	return 0;
 }
 

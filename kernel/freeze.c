@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Freezing what is mounted from a device, so that a snapshot finds filesystems
+ * in a clean state.
+ */
+#include "ploop.h"
+
+#include <linux/slab.h>
+
+/* As many partitions as a device has minors for, and the disk itself. */
+#define MAX_PARTS	(1U << PLOOP_MINOR_SHIFT)
+
+/**
+ * struct ploop_freeze - block devices that are frozen
+ * @bdev: the disk and its partitions, open and frozen
+ * @nr: number of @bdev
+ */
+struct ploop_freeze {
+	ploop_bdev_t bdev[MAX_PARTS];
+	unsigned int nr;
+};
+
+static unsigned int list_parts(struct ploop_device *plo, dev_t *dev)
+{
+	struct block_device *part;
+	unsigned long i;
+	unsigned int n = 0;
+
+	rcu_read_lock();
+	xa_for_each(&plo->disk->part_tbl, i, part)
+		if (n < MAX_PARTS)
+			dev[n++] = part->bd_dev;
+	rcu_read_unlock();
+	return n;
+}
+
+static int freeze_one(struct ploop_freeze *f, dev_t dev)
+{
+	ploop_bdev_t bdev = ploop_bdev_open(dev);
+	int err;
+
+	if (IS_ERR(bdev)) {
+		/* A partition without a size, or one that went away. */
+		err = PTR_ERR(bdev);
+		return err == -ENXIO || err == -ENODEV ? 0 : err;
+	}
+	err = bdev_freeze(ploop_bdev(bdev));
+	if (err)
+		ploop_bdev_close(bdev);
+	else
+		f->bdev[f->nr++] = bdev;
+	return err;
+}
+
+static void thaw_all(struct ploop_freeze *f)
+{
+	while (f->nr--) {
+		bdev_thaw(ploop_bdev(f->bdev[f->nr]));
+		ploop_bdev_close(f->bdev[f->nr]);
+	}
+	kfree(f);
+}
+
+/**
+ * ploop_freeze() - freeze the filesystems on a device
+ * @plo: the device, running, no maintenance
+ *
+ * Freezing waits for I/O, and may take long: ctl_mutex is dropped, in the state
+ * PLOOP_MNTN_SNAPSHOT, which keeps all other commands out.
+ *
+ * Context: process, sleeps; ctl_mutex.
+ * Return: for ploop_thaw(); or an ERR_PTR and nothing is frozen.
+ */
+struct ploop_freeze *ploop_freeze(struct ploop_device *plo)
+{
+	struct ploop_freeze *f = kzalloc(sizeof(*f), GFP_KERNEL);
+	dev_t dev[MAX_PARTS];
+	unsigned int i, n;
+	int err = 0;
+
+	lockdep_assert_held(&plo->ctl_mutex);
+	if (!f)
+		return ERR_PTR(-ENOMEM);
+	plo->maintenance = PLOOP_MNTN_SNAPSHOT;
+	mutex_unlock(&plo->ctl_mutex);
+	n = list_parts(plo, dev);
+	for (i = 0; i < n && !err; i++)
+		err = freeze_one(f, dev[i]);
+	if (err)
+		thaw_all(f);
+	mutex_lock(&plo->ctl_mutex);
+	plo->maintenance = PLOOP_MNTN_OFF;
+	return err ? ERR_PTR(err) : f;
+}
+
+/**
+ * ploop_thaw() - undo ploop_freeze()
+ * @f: from ploop_freeze(), or NULL
+ *
+ * Context: process, sleeps.
+ */
+void ploop_thaw(struct ploop_freeze *f)
+{
+	if (f)
+		thaw_all(f);
+}
