@@ -7,31 +7,30 @@
 
 #include <linux/slab.h>
 
-/* As many partitions as a device has minors for, and the disk itself. */
-#define MAX_PARTS	(1U << PLOOP_MINOR_SHIFT)
-
 /**
  * struct ploop_freeze - block devices that are frozen
- * @bdev: the disk and its partitions, open and frozen
+ * @dev: the disk and its partitions
+ * @found: number of @dev
+ * @bdev: those that are open and frozen
  * @nr: number of @bdev
  */
 struct ploop_freeze {
-	ploop_bdev_t bdev[MAX_PARTS];
+	dev_t dev[DISK_MAX_PARTS];
+	unsigned int found;
+	ploop_bdev_t bdev[DISK_MAX_PARTS];
 	unsigned int nr;
 };
 
-static unsigned int list_parts(struct ploop_device *plo, dev_t *dev)
+static void list_parts(struct ploop_device *plo, struct ploop_freeze *f)
 {
 	struct block_device *part;
 	unsigned long i;
-	unsigned int n = 0;
 
 	rcu_read_lock();
 	xa_for_each(&plo->disk->part_tbl, i, part)
-		if (n < MAX_PARTS)
-			dev[n++] = part->bd_dev;
+		if (f->found < DISK_MAX_PARTS)
+			f->dev[f->found++] = part->bd_dev;
 	rcu_read_unlock();
-	return n;
 }
 
 static int freeze_one(struct ploop_freeze *f, dev_t dev)
@@ -74,8 +73,7 @@ static void thaw_all(struct ploop_freeze *f)
 struct ploop_freeze *ploop_freeze(struct ploop_device *plo)
 {
 	struct ploop_freeze *f = kzalloc(sizeof(*f), GFP_KERNEL);
-	dev_t dev[MAX_PARTS];
-	unsigned int i, n;
+	unsigned int i;
 	int err = 0;
 
 	lockdep_assert_held(&plo->ctl_mutex);
@@ -83,9 +81,9 @@ struct ploop_freeze *ploop_freeze(struct ploop_device *plo)
 		return ERR_PTR(-ENOMEM);
 	plo->maintenance = PLOOP_MNTN_SNAPSHOT;
 	mutex_unlock(&plo->ctl_mutex);
-	n = list_parts(plo, dev);
-	for (i = 0; i < n && !err; i++)
-		err = freeze_one(f, dev[i]);
+	list_parts(plo, f);
+	for (i = 0; i < f->found && !err; i++)
+		err = freeze_one(f, f->dev[i]);
 	if (err)
 		thaw_all(f);
 	mutex_lock(&plo->ctl_mutex);
