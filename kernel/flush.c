@@ -148,13 +148,14 @@ EXPORT_SYMBOL_GPL(ploop_delta_sync);
 static void make_page(struct ploop_delta *delta, u32 page, void *buf)
 {
 	struct ploop_device *plo = delta->plo;
-	bool trans = delta == plo->trans;
 
-	if (trans)
-		spin_lock(&plo->trans_lock);
+	if (delta != plo->trans) {
+		delta->fmt->index_page(delta, plo->map, page, buf);
+		return;
+	}
+	spin_lock(&plo->trans_lock);
 	delta->fmt->index_page(delta, plo->map, page, buf);
-	if (trans)
-		spin_unlock(&plo->trans_lock);
+	spin_unlock(&plo->trans_lock);
 }
 
 /* Takes up to PLOOP_INDEX_BATCH dirty pages from @from on; makes their content. */

@@ -166,6 +166,7 @@ void ploop_move_start(struct ploop_device *plo, u64 total)
  * @plo: the device
  *
  * Context: any.
+ * Return: true while there are movers that have not ended.
  */
 bool ploop_move_active(struct ploop_device *plo)
 {

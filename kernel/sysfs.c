@@ -190,14 +190,18 @@ static u32 active_reqs(struct ploop_device *plo)
 	return stat_sum(plo, PLOOP_STAT_BIO_IN) - stat_sum(plo, PLOOP_STAT_BIO_OUT);
 }
 
+static u64 moved(struct ploop_device *plo)
+{
+	return atomic64_read(&plo->move.done);
+}
+
 SHOW(state, struct ploop_device, block_size, "%u", 1U << o->cluster_log);
 SHOW(state, struct ploop_device, fmt_version, "%u", o->version);
 SHOW(state, struct ploop_device, total_bios, "%u", (u32)stat_sum(o, PLOOP_STAT_BIO_IN));
 SHOW(state, struct ploop_device, active_reqs, "%u", active_reqs(o));
 SHOW(state, struct ploop_device, running, "%d", test_bit(PLOOP_S_RUNNING, &o->state));
 SHOW(state, struct ploop_device, maintenance, "%d", READ_ONCE(o->maintenance));
-SHOW(state, struct ploop_device, progress, "%llu %llu", (u64)atomic64_read(&o->move.done),
-     READ_ONCE(o->move.total));
+SHOW(state, struct ploop_device, progress, "%llu %llu", moved(o), READ_ONCE(o->move.total));
 SHOW(state, struct ploop_device, locked, "%d", READ_ONCE(o->reserved));
 SHOW(state, struct ploop_device, top, "%u", READ_ONCE(o->nr_deltas) - 1);
 SHOW(state, struct ploop_device, cookie, "%s", o->cookie);
