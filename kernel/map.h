@@ -42,8 +42,8 @@ struct ploop_leaf {
  * struct ploop_map - which delta holds each cluster of a device
  * @clusters: number of entries [quiesced]
  * @raw_clusters: clusters below this that have no entry are held by the raw
- *                base, one to one [quiesced]
- * @raw_slot: slot of the raw base [const]
+ *                base, one to one [atomic]
+ * @raw_slot: slot of the raw base [atomic]
  * @nr_leaves: size of @leaves [quiesced]
  * @used_leaves: leaves present [atomic]
  * @leaves: a leaf, or NULL where all entries are 0; a leaf is never freed
@@ -83,7 +83,8 @@ static inline u8 ploop_entry_slot(u64 entry)
 /* The entry of a cluster that no leaf knows: the raw base, or a hole. */
 static inline u64 ploop_map_default(const struct ploop_map *map, u32 clu)
 {
-	return clu < map->raw_clusters ? ploop_entry(clu, map->raw_slot, false) : 0;
+	return clu < READ_ONCE(map->raw_clusters) ?
+	       ploop_entry(clu, READ_ONCE(map->raw_slot), false) : 0;
 }
 
 /* Context: any; @clu < @map->clusters. The hot path of the driver. */

@@ -97,10 +97,19 @@ static void follow(struct ploop_device *plo, const struct ploop_map *lower, unsi
 /* @lower: of the deltas up to @level as they will be; freed. */
 static int change_below(struct ploop_device *plo, struct ploop_map *lower, unsigned int level)
 {
-	int err = reserve_all(plo->map, lower);
+	struct ploop_map *map = plo->map;
+	int err = reserve_all(map, lower);
 
 	if (!err) {
+		/* Another raw base has the same data; what is longer has zeros there. */
+		if (lower->raw_clusters) {
+			WRITE_ONCE(map->raw_slot, lower->raw_slot);
+			WRITE_ONCE(map->raw_clusters, lower->raw_clusters);
+		}
 		follow(plo, lower, level);
+		/* A base with an index in its place: entries name what it has by now. */
+		if (!lower->raw_clusters)
+			WRITE_ONCE(map->raw_clusters, 0);
 		ploop_epoch_flip(&plo->epoch);
 	}
 	ploop_map_free(lower);

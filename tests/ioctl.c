@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,9 +19,16 @@
 #include <linux/ploop.h>
 
 static const char usage[] =
-	"Usage: ioctl DEV add FILE [ro|rw] [NAME=VALUE...]   format cl flags type offset start len cflags\n"
-	"                                    chunks fd cookie times; open=ro|rw|wo; edge=BYTES that are readable\n"
+	"Usage: ioctl DEV add|snapshot FILE [ro|rw] [NAME=VALUE...]   format cl flags type offset start len\n"
+	"                      cflags chunks fd cookie times; open=ro|rw|wo; edge=BYTES that are readable\n"
+	"       ioctl DEV replace LEVEL FILE [ro|rw] [NAME=VALUE...]\n"
 	"       ioctl DEV start|stop|clear|sync|getdevice\n"
+	"       ioctl DEV merge                   SIGUSR1 ends the wait, also that of grow\n"
+	"       ioctl DEV grow SECTORS [NAME=VALUE...]   format cl flags chunks edge\n"
+	"       ioctl DEV grow null\n"
+	"       ioctl DEV del LEVEL\n"
+	"       ioctl DEV truncate FILE CLUSTERS LEVEL [fd=N]\n"
+	"       ioctl DEV update-index LEVEL [CLUSTER:BLOCK...]\n"
 	"       ioctl DEV maxsize SECTORS\n"
 	"       ioctl DEV raw NUMBER [ARGUMENT]   without ARGUMENT: a zeroed buffer\n"
 	"       ioctl DEV hold [excl]             keep it open until stdin ends\n"
@@ -168,7 +176,8 @@ static void parse_add(struct add_args *a, const char *arg)
 	a->has_fd |= !!value_of(arg, "fd");
 }
 
-static int add(int dev, int argc, char *argv[])
+/* ADD_DELTA, SNAPSHOT and REPLACE_DELTA */
+static int with_delta(int dev, unsigned long nr, unsigned int level, int argc, char *argv[])
 {
 	struct add_args a = {
 		.format = PLOOP_FMT_PLOOP1, .cl = PLOOP_CLUSTER_LOG_DEFAULT, .chunks = 1,
@@ -184,6 +193,7 @@ static int add(int dev, int argc, char *argv[])
 		parse_add(&a, argv[i]);
 	arg.ctl = (struct ploop_ctl){
 		.format = a.format, .flags = a.flags, .cluster_log = a.cl, .chunks = a.chunks,
+		.level = level,
 	};
 	arg.chunk = (struct ploop_ctl_chunk){
 		.fd = a.has_fd ? (int)a.fd : xopen(argv[0], a.mode), .type = a.type,
@@ -194,8 +204,80 @@ static int add(int dev, int argc, char *argv[])
 		memcpy(arg.cookie, a.cookie, strnlen(a.cookie, sizeof(arg.cookie)));
 	at = at_edge(&arg, a.edge);
 	while (!ret && a.times--)
-		ret = ioctl(dev, PLOOP_IOC_ADD_DELTA, at);
+		ret = ioctl(dev, nr, at);
 	return outcome(ret);
+}
+
+static int replace(int dev, int argc, char *argv[])
+{
+	if (argc < 2)
+		bad_usage();
+	return with_delta(dev, PLOOP_IOC_REPLACE_DELTA, number(argv[0]), argc - 1, argv + 1);
+}
+
+static int grow(int dev, int argc, char *argv[])
+{
+	struct add_args a = {
+		.cl = PLOOP_CLUSTER_LOG_DEFAULT, .edge = sizeof(struct ploop_ctl),
+	};
+	struct ploop_ctl arg;
+
+	if (argc < 1)
+		bad_usage();
+	if (!strcmp(argv[0], "null"))
+		return outcome(ioctl(dev, PLOOP_IOC_GROW, NULL));
+	for (int i = 1; i < argc; i++)
+		if (!set_numbers(&a, argv[i]))
+			bad_usage();
+	arg = (struct ploop_ctl){
+		.format = a.format, .flags = a.flags, .cluster_log = a.cl, .chunks = a.chunks,
+		.size = number(argv[0]),
+	};
+	return outcome(ioctl(dev, PLOOP_IOC_GROW, at_edge(&arg, a.edge)));
+}
+
+static int del(int dev, int argc, char *argv[])
+{
+	__u32 level;
+
+	if (argc < 1)
+		bad_usage();
+	level = number(argv[0]);
+	return outcome(ioctl(dev, PLOOP_IOC_DEL_DELTA, &level));
+}
+
+static int truncate_delta(int dev, int argc, char *argv[])
+{
+	struct ploop_truncate_ctl arg = { };
+	unsigned long long fd;
+
+	if (argc < 3)
+		bad_usage();
+	arg.fd = argc > 3 && set_number(argv[3], "fd", &fd) ? (int)fd : xopen(argv[0], O_RDWR);
+	arg.alloc_head = number(argv[1]);
+	arg.level = number(argv[2]);
+	return outcome(ioctl(dev, PLOOP_IOC_TRUNCATE, &arg));
+}
+
+static int update_index(int dev, int argc, char *argv[])
+{
+	struct ploop_index_update_ctl *arg;
+
+	if (argc < 1)
+		bad_usage();
+	arg = calloc(1, sizeof(*arg) + argc * sizeof(arg->reloc_map[0]));
+	if (!arg)
+		die("memory");
+	arg->level = number(argv[0]);
+	for (int i = 1; i < argc; i++) {
+		struct ploop_reloc_map *map = &arg->reloc_map[arg->n_maps++];
+
+		if (sscanf(argv[i], "%u:%u", &map->req_cluster, &map->iblk) != 2)
+			bad_usage();
+	}
+	/* the list ends where memory ends: one element too many is EFAULT */
+	return outcome(ioctl(dev, PLOOP_IOC_UPDATE_INDEX,
+			     at_edge(arg, sizeof(*arg) + arg->n_maps * sizeof(arg->reloc_map[0]))));
 }
 
 static int raw(int fd, int argc, char *argv[])
@@ -215,28 +297,61 @@ static int get_device(int fd)
 	return outcome_value(ret, get.minor);
 }
 
-static int device_op(int dev, const char *op, int argc, char *argv[])
+static int max_size(int dev, int argc, char *argv[])
 {
 	__u64 sectors;
 
-	if (!strcmp(op, "add"))
-		return add(dev, argc, argv);
-	if (!strcmp(op, "start"))
-		return outcome(ioctl(dev, PLOOP_IOC_START, 0));
-	if (!strcmp(op, "stop"))
-		return outcome(ioctl(dev, PLOOP_IOC_STOP, 0));
-	if (!strcmp(op, "clear"))
-		return outcome(ioctl(dev, PLOOP_IOC_CLEAR, 0));
-	if (!strcmp(op, "sync"))
-		return outcome(ioctl(dev, PLOOP_IOC_SYNC, 0));
-	if (!strcmp(op, "getdevice"))
-		return get_device(dev);
-	if (!strcmp(op, "raw"))
-		return raw(dev, argc, argv);
-	if (strcmp(op, "maxsize") || argc < 1)
+	if (argc < 1)
 		bad_usage();
 	sectors = number(argv[0]);
 	return outcome(ioctl(dev, PLOOP_IOC_MAX_DELTA_SIZE, &sectors));
+}
+
+static void on_signal(int nr)
+{
+	(void)nr;
+}
+
+/* SIGUSR1 ends a call that waits: without SA_RESTART it is not issued again */
+static void catch_signal(void)
+{
+	struct sigaction action = { .sa_handler = on_signal };
+
+	sigaction(SIGUSR1, &action, NULL);
+}
+
+static int device_op(int dev, const char *op, int argc, char *argv[])
+{
+	static const struct {
+		const char *name;
+		unsigned long nr;
+	} plain[] = {
+		{ "start", PLOOP_IOC_START }, { "stop", PLOOP_IOC_STOP },
+		{ "clear", PLOOP_IOC_CLEAR }, { "sync", PLOOP_IOC_SYNC },
+		{ "merge", PLOOP_IOC_MERGE },
+	};
+	static const struct {
+		const char *name;
+		int (*fn)(int dev, int argc, char *argv[]);
+	} others[] = {
+		{ "replace", replace }, { "grow", grow }, { "del", del }, { "raw", raw },
+		{ "truncate", truncate_delta }, { "update-index", update_index },
+		{ "maxsize", max_size },
+	};
+
+	if (!strcmp(op, "add"))
+		return with_delta(dev, PLOOP_IOC_ADD_DELTA, 0, argc, argv);
+	if (!strcmp(op, "snapshot"))
+		return with_delta(dev, PLOOP_IOC_SNAPSHOT, 0, argc, argv);
+	if (!strcmp(op, "getdevice"))
+		return get_device(dev);
+	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
+		if (!strcmp(op, plain[i].name))
+			return outcome(ioctl(dev, plain[i].nr, 0));
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		if (!strcmp(op, others[i].name))
+			return others[i].fn(dev, argc, argv);
+	bad_usage();
 }
 
 static int control(int argc, char *argv[])
@@ -300,6 +415,7 @@ int main(int argc, char *argv[])
 		bad_usage();
 	path = argv[1];
 	op = argv[2];
+	catch_signal();
 	if (!strcmp(path, "control"))
 		return control(argc - 2, argv + 2);
 	if (!strcmp(op, "lock") && argc == 4)

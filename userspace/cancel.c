@@ -80,7 +80,12 @@ void ploop_cancel_release_child(void)
 	sigprocmask(SIG_UNBLOCK, &set, NULL);
 }
 
-static long long now_ms(void)
+/**
+ * ploop_clock_ms() - read the clock that only goes forward
+ *
+ * Return: milliseconds since some moment.
+ */
+long long ploop_clock_ms(void)
 {
 	struct timespec ts;
 
@@ -98,7 +103,7 @@ static long long now_ms(void)
 struct ploop_deadline ploop_deadline_in(int seconds, bool cancellable)
 {
 	return (struct ploop_deadline){
-		.end_ms = now_ms() + (long long)seconds * MS_PER_S,
+		.end_ms = ploop_clock_ms() + (long long)seconds * MS_PER_S,
 		.pause_ms = PLOOP_POLL_MIN_MS,
 		.cancellable = cancellable,
 	};
@@ -114,7 +119,7 @@ bool ploop_deadline_pause(struct ploop_deadline *deadline)
 {
 	struct pollfd pfd = { .fd = deadline->cancellable ? signal_fd : -1, .events = POLLIN };
 
-	if (now_ms() >= deadline->end_ms)
+	if (ploop_clock_ms() >= deadline->end_ms)
 		return false;
 	poll(&pfd, 1, deadline->pause_ms);
 	deadline->pause_ms *= 2;

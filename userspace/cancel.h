@@ -29,6 +29,7 @@ bool ploop_cancelled(void);
 int ploop_cancel_fd(void);
 void ploop_cancel_release_child(void);
 
+long long ploop_clock_ms(void);
 struct ploop_deadline ploop_deadline_in(int seconds, bool cancellable);
 bool ploop_deadline_pause(struct ploop_deadline *deadline);
 

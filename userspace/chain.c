@@ -15,6 +15,11 @@ static bool is_top(const struct ploop_chain *chain, const struct ploop_image *im
 	return img == &chain->images[chain->n - 1];
 }
 
+static bool is_written(const struct ploop_chain *chain, const struct ploop_image *img)
+{
+	return !chain->readonly && (chain->merge ? img == chain->images : is_top(chain, img));
+}
+
 /* a crash left it in use: nobody else may have it while that is mended */
 static int recover(struct ploop_image *img, bool readonly)
 {
@@ -50,7 +55,7 @@ static int refuse_twice(const struct ploop_chain *chain, const struct ploop_imag
 static int open_image(const struct ploop_chain *chain, struct ploop_image *img, const char *path,
 		      enum ploop_format_id format)
 {
-	const bool readonly = chain->readonly || !is_top(chain, img);
+	const bool readonly = !is_written(chain, img);
 	int rc;
 
 	rc = ploop_image_open(img, path, !readonly);
@@ -72,14 +77,31 @@ static int open_image(const struct ploop_chain *chain, struct ploop_image *img, 
 	return rc;
 }
 
-/* what must hold between an image and the one below it */
-static int check_pair(const struct ploop_image *lower, const struct ploop_image *upper)
+/*
+ * Above a base that an interrupted merge has made larger there may be a smaller
+ * image: for the next try of the same merge only the top counts.
+ */
+static int check_sizes(const struct ploop_chain *chain, const struct ploop_image *lower)
 {
-	if (upper->size < lower->size)
+	const struct ploop_image *top = &chain->images[chain->n - 1];
+	const struct ploop_image *upper = chain->merge && lower == chain->images ? top : lower + 1;
+
+	if (upper->size >= lower->size)
+		return 0;
+	if (chain->merge)
 		return ploop_fail(PLOOP_EXIT_PARAM,
 				  "%s (%" PRIu64 " sectors) is smaller than %s (%" PRIu64
-				  " sectors) below it: give the base first and the top last",
+				  " sectors) below it: give the topmost first and the base last; if the lower one was grown on its own, grow the other too",
 				  upper->path, upper->size, lower->path, lower->size);
+	return ploop_fail(PLOOP_EXIT_PARAM,
+			  "%s (%" PRIu64 " sectors) is smaller than %s (%" PRIu64
+			  " sectors) below it: give the base first and the top last; if a `ploop merge` of these was interrupted, run it again first",
+			  upper->path, upper->size, lower->path, lower->size);
+}
+
+/* what else must hold between an image and the one below it */
+static int check_pair(const struct ploop_image *lower, const struct ploop_image *upper)
+{
 	if (lower->format == PLOOP_FMT_RAW)
 		return 0;
 	if (upper->cluster_sectors != lower->cluster_sectors)
@@ -114,8 +136,11 @@ static int check_chain(struct ploop_chain *chain, const struct ploop_chain_param
 {
 	int rc = 0;
 
-	for (size_t i = 1; i < chain->n && !rc; i++)
-		rc = check_pair(&chain->images[i - 1], &chain->images[i]);
+	for (size_t i = 1; i < chain->n && !rc; i++) {
+		rc = check_sizes(chain, &chain->images[i - 1]);
+		if (!rc)
+			rc = check_pair(&chain->images[i - 1], &chain->images[i]);
+	}
 	return rc ? rc : check_cluster(chain, params->cluster_sectors);
 }
 
@@ -146,6 +171,7 @@ int ploop_chain_open(struct ploop_chain *chain, char *const paths[], size_t n,
 
 	memset(chain, 0, sizeof(*chain));
 	chain->readonly = params->readonly;
+	chain->merge = params->merge;
 	if (n > PLOOP_MAX_LEVELS)
 		return ploop_fail(PLOOP_EXIT_PARAM, "%zu images are too many: %u is the limit", n,
 				  PLOOP_MAX_LEVELS);
@@ -229,7 +255,7 @@ int ploop_chain_attach(struct ploop_chain *chain, int index, struct ploop_device
 			rc = ploop_fail_cancelled();
 		else
 			rc = ploop_device_add(dev, img, chain->cluster_sectors,
-					      chain->readonly || !is_top(chain, img));
+					      !is_written(chain, img));
 	}
 	if (!rc)
 		rc = ploop_device_start(dev);

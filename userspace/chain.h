@@ -18,12 +18,14 @@
  * @n: number of @images
  * @cluster_sectors: cluster size of all
  * @readonly: nothing will be written, not even the top
+ * @merge: the base will be written, and nothing else
  */
 struct ploop_chain {
 	struct ploop_image *images;
 	size_t n;
 	uint32_t cluster_sectors;
 	bool readonly;
+	bool merge;
 };
 
 /**
@@ -31,11 +33,13 @@ struct ploop_chain {
  * @base_format: format of the base; all others are ploop1
  * @cluster_sectors: cluster size the user gave, or 0
  * @readonly: nothing will be written, except to recover from a crash
+ * @merge: the base will be written, and nothing else
  */
 struct ploop_chain_params {
 	enum ploop_format_id base_format;
 	uint32_t cluster_sectors;
 	bool readonly;
+	bool merge;
 };
 
 int ploop_chain_open(struct ploop_chain *chain, char *const paths[], size_t n,

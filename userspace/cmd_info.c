@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "commands.h"
 
-#include <errno.h>
-#include <getopt.h>
-#include <glob.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <string.h>
+#include <unistd.h>
 
-#include <blkid.h>
-
+#include "filesystems.h"
 #include "image.h"
 #include "json.h"
+#include "maintenance.h"
 #include "mounts.h"
 #include "node.h"
 #include "report.h"
@@ -64,8 +61,23 @@ static const char *state_of(const struct ploop_image *img, const struct place *p
 	return ploop_image_is_dirty(img) ? "crashed" : "closed";
 }
 
-static int print_image_json(const struct ploop_image *img, const struct place *place, uint64_t used)
+/*
+ * image: what is described
+ * place: where it is attached
+ * used: clusters that are mapped; ploop1 only
+ * shared: whether it shares blocks with other files
+ */
+struct description {
+	struct ploop_image image;
+	struct place place;
+	uint64_t used;
+	enum ploop_shared shared;
+};
+
+static int print_image_json(const struct description *description)
 {
+	const struct ploop_image *img = &description->image;
+	const struct place *place = &description->place;
 	struct json_object *object = json_object_new_object();
 
 	ploop_json_add_string(object, "image", img->path);
@@ -81,8 +93,13 @@ static int print_image_json(const struct ploop_image *img, const struct place *p
 		ploop_json_add_number(object, "version", img->version);
 		ploop_json_add_number(object, "cluster_size", ploop_image_cluster_bytes(img));
 		ploop_json_add_number(object, "clusters", img->clusters);
-		ploop_json_add_number(object, "clusters_used", used);
+		ploop_json_add_number(object, "clusters_used", description->used);
 	}
+	if (description->shared == PLOOP_SHARED_UNKNOWN)
+		json_object_object_add(object, "shares_blocks", NULL);
+	else
+		ploop_json_add_bool(object, "shares_blocks",
+				    description->shared == PLOOP_SHARED_YES);
 	return ploop_json_print(object);
 }
 
@@ -93,8 +110,11 @@ static void print_size(const char *name, uint64_t bytes)
 	printf("%-14s %" PRIu64 " (%s)\n", name, bytes, ploop_size_format(text, bytes));
 }
 
-static void print_image(const struct ploop_image *img, const struct place *place, uint64_t used)
+static void print_image(const struct description *description)
 {
+	const struct ploop_image *img = &description->image;
+	const struct place *place = &description->place;
+
 	printf("%-14s %s\n", "image:", img->path);
 	printf("%-14s %s\n", "format:", ploop_format_name(img->format));
 	if (img->format == PLOOP_FMT_PLOOP1)
@@ -104,8 +124,12 @@ static void print_image(const struct ploop_image *img, const struct place *place
 	print_size("allocated:", img->allocated);
 	if (img->format == PLOOP_FMT_PLOOP1) {
 		print_size("cluster size:", ploop_image_cluster_bytes(img));
-		printf("%-14s %" PRIu64 " of %" PRIu32 "\n", "clusters used:", used, img->clusters);
+		printf("%-14s %" PRIu64 " of %" PRIu32 "\n", "clusters used:",
+		       description->used, img->clusters);
 	}
+	if (description->shared == PLOOP_SHARED_YES)
+		printf("%-14s with other files: the image is slower until it is copied\n",
+		       "shares blocks:");
 	printf("%-14s %s\n", "state:", state_of(img, place));
 	if (place->device[0])
 		printf("%-14s %s, level %u, %s\n", "device:", place->device, place->level,
@@ -123,67 +147,25 @@ static int load_any(struct ploop_image *img)
 
 static int show_image(const char *path, bool json)
 {
-	struct ploop_image img;
-	struct place place;
-	uint64_t used = 0;
+	struct description description = { 0 };
+	struct ploop_image *img = &description.image;
 	int rc;
 
-	rc = ploop_image_open(&img, path, false);
+	rc = ploop_image_open(img, path, false);
 	if (rc)
 		return rc;
-	rc = load_any(&img);
-	if (!rc && img.format == PLOOP_FMT_PLOOP1)
-		rc = ploop_image_count(&img, &used);
+	description.shared = ploop_image_shared(img);
+	rc = load_any(img);
+	if (!rc && img->format == PLOOP_FMT_PLOOP1)
+		rc = ploop_image_count(img, &description.used);
 	if (!rc)
-		rc = find_place(&img, &place);
+		rc = find_place(img, &description.place);
 	if (!rc && json)
-		rc = print_image_json(&img, &place, used);
+		rc = print_image_json(&description);
 	else if (!rc)
-		print_image(&img, &place, used);
-	ploop_image_close(&img);
+		print_image(&description);
+	ploop_image_close(img);
 	return rc;
-}
-
-/* name of the filesystem on a node, or false */
-static bool find_type(const char *node, char type[PLOOP_SYSFS_NAME])
-{
-	blkid_probe probe = blkid_new_probe_from_filename(node);
-	const char *value;
-	bool found = false;
-
-	if (!probe)
-		return false;
-	blkid_probe_enable_superblocks(probe, 1);
-	blkid_probe_set_superblocks_flags(probe, BLKID_SUBLKS_TYPE);
-	if (!blkid_do_safeprobe(probe) && !blkid_probe_lookup_value(probe, "TYPE", &value, NULL)) {
-		snprintf(type, PLOOP_SYSFS_NAME, "%s", value);
-		found = true;
-	}
-	blkid_free_probe(probe);
-	return found;
-}
-
-/* calls for the disk and each partition that has a filesystem */
-static void each_filesystem(const struct ploop_info *info,
-			    void (*fn)(const char *node, const char *type, void *data), void *data)
-{
-	char pattern[PLOOP_SYSFS_PATH], node[PLOOP_NODE_PATH], type[PLOOP_SYSFS_NAME];
-	glob_t found;
-
-	if (find_type(info->node, type))
-		fn(info->node, type, data);
-	snprintf(pattern, sizeof(pattern), PLOOP_SYSFS_BLOCK "/ploop%d/ploop%dp*", info->index,
-		 info->index);
-	if (glob(pattern, 0, NULL, &found))
-		return;
-	for (size_t i = 0; i < found.gl_pathc; i++) {
-		const char *slash = strrchr(found.gl_pathv[i], '/');
-
-		snprintf(node, sizeof(node), "/dev/%s", slash + 1);
-		if (find_type(node, type))
-			fn(node, type, data);
-	}
-	globfree(&found);
 }
 
 static void add_filesystem_json(const char *node, const char *type, void *data)
@@ -200,7 +182,7 @@ static int print_device_json(const struct ploop_info *info, const struct ploop_m
 	struct json_object *object = ploop_json_device(info, mounts);
 	struct json_object *filesystems = json_object_new_array();
 
-	each_filesystem(info, add_filesystem_json, filesystems);
+	ploop_filesystems_each(info, add_filesystem_json, filesystems);
 	json_object_object_add(object, "filesystems", filesystems);
 	return ploop_json_print(object);
 }
@@ -211,6 +193,16 @@ static void print_filesystem(const char *node, const char *type, void *data)
 	printf("%-14s %s on %s\n", "filesystem:", type, node);
 }
 
+static void print_maintenance(const struct ploop_info *info)
+{
+	if (info->maintenance == PLOOP_MNTN_OFF)
+		return;
+	printf("%-14s %s", "maintenance:", ploop_maintenance_name(info->maintenance));
+	if (info->total)
+		printf(", %" PRIu64 " of %" PRIu64 " clusters", info->done, info->total);
+	putchar('\n');
+}
+
 static void print_device(const struct ploop_info *info, const struct ploop_mount_list *mounts)
 {
 	printf("%-14s %s\n", "device:", info->node);
@@ -218,6 +210,7 @@ static void print_device(const struct ploop_info *info, const struct ploop_mount
 	print_size("cluster size:", (uint64_t)info->cluster_sectors << PLOOP_SECTOR_SHIFT);
 	printf("%-14s %s%s%s\n", "state:", info->running ? "running" : "stopped",
 	       info->readonly ? ", read-only" : "", info->aborted ? ", aborted" : "");
+	print_maintenance(info);
 	if (info->version)
 		printf("%-14s %u\n", "version:", info->version);
 	for (size_t i = 0; i < info->n_deltas; i++) {
@@ -226,7 +219,7 @@ static void print_device(const struct ploop_info *info, const struct ploop_mount
 		printf("level %-8u %s (%s, %s, %s)\n", delta->level, delta->image, delta->format,
 		       delta->io, delta->readonly ? "ro" : "rw");
 	}
-	each_filesystem(info, print_filesystem, NULL);
+	ploop_filesystems_each(info, print_filesystem, NULL);
 	for (size_t i = 0; i < mounts->n; i++)
 		printf("%-14s %s on %s\n", "mounted:", mounts->mount[i].source,
 		       mounts->mount[i].target);
@@ -270,21 +263,12 @@ out_free_info:
  */
 int ploop_cmd_info(int argc, char *argv[])
 {
-	static const struct option longs[] = {
-		{ "json", no_argument, NULL, 'j' },
-		{ "help", no_argument, NULL, 'h' },
-		{ 0 },
-	};
-	bool json = false;
-	int option;
+	bool json;
+	int rc;
 
-	while ((option = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
-		if (option == 'h')
-			return PLOOP_SHOW_HELP;
-		if (option != 'j')
-			return PLOOP_SHOW_USAGE;
-		json = true;
-	}
+	rc = ploop_json_parse_args(argc, argv, &json, NULL);
+	if (rc)
+		return rc;
 	if (argc - optind != 1)
 		return PLOOP_SHOW_USAGE;
 	if (ploop_node_is_name(argv[optind]))

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "commands.h"
 
-#include <getopt.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "json.h"
+#include "maintenance.h"
 #include "mounts.h"
 #include "report.h"
 #include "size.h"
@@ -20,22 +22,34 @@ const char ploop_list_usage[] =
 	"  --json   print JSON, with sizes in bytes\n"
 	"  -h       show this help\n";
 
-static const char *state_of(const struct ploop_info *info)
+#define PERCENT		100
+
+static const char *describe_state(const struct ploop_info *info, char text[PLOOP_SYSFS_NAME])
 {
+	const char *name = ploop_maintenance_name(info->maintenance);
+
 	if (!info->running)
 		return "stopped";
-	return info->aborted ? "aborted" : "running";
+	if (info->aborted)
+		return "aborted";
+	if (info->maintenance == PLOOP_MNTN_OFF)
+		return "running";
+	if (!info->total)
+		return name;
+	snprintf(text, PLOOP_SYSFS_NAME, "%s %" PRIu64 "%%", name, info->done * PERCENT / info->total);
+	return text;
 }
 
 static void print_device(const struct ploop_info *info)
 {
-	char size[PLOOP_SIZE_TEXT], cluster[PLOOP_SIZE_TEXT], version[PLOOP_SYSFS_NAME];
+	char size[PLOOP_SIZE_TEXT], cluster[PLOOP_SIZE_TEXT];
+	char version[PLOOP_SYSFS_NAME], state[PLOOP_SYSFS_NAME];
 	char *where = ploop_mounts_describe(info->index);
 
 	ploop_size_format(size, info->size);
 	ploop_size_format(cluster, (uint64_t)info->cluster_sectors << PLOOP_SECTOR_SHIFT);
 	snprintf(version, sizeof(version), info->version ? "v%u" : "raw", info->version);
-	printf("%-13s %8s %8s %-7s %-8s %s\n", info->node, size, cluster, version, state_of(info),
+	printf("%-13s %8s %8s %-7s %-9s %s\n", info->node, size, cluster, version, describe_state(info, state),
 	       where ? where : "-");
 	for (size_t i = 0; i < info->n_deltas; i++) {
 		const struct ploop_delta *delta = &info->deltas[i];
@@ -49,7 +63,7 @@ static void print_device(const struct ploop_info *info)
 static void print_text(const struct ploop_info_list *list)
 {
 	if (list->n)
-		printf("%-13s %8s %8s %-7s %-8s %s\n", "DEVICE", "SIZE", "CLUSTER", "FORMAT",
+		printf("%-13s %8s %8s %-7s %-9s %s\n", "DEVICE", "SIZE", "CLUSTER", "FORMAT",
 		       "STATE", "MOUNTED ON");
 	for (size_t i = 0; i < list->n; i++)
 		print_device(&list->info[i]);
@@ -82,22 +96,13 @@ static int print_json(const struct ploop_info_list *list)
  */
 int ploop_cmd_list(int argc, char *argv[])
 {
-	static const struct option longs[] = {
-		{ "json", no_argument, NULL, 'j' },
-		{ "help", no_argument, NULL, 'h' },
-		{ 0 },
-	};
 	struct ploop_info_list list;
-	bool json = false;
-	int option, rc;
+	bool json;
+	int rc;
 
-	while ((option = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
-		if (option == 'h')
-			return PLOOP_SHOW_HELP;
-		if (option != 'j')
-			return PLOOP_SHOW_USAGE;
-		json = true;
-	}
+	rc = ploop_json_parse_args(argc, argv, &json, NULL);
+	if (rc)
+		return rc;
 	if (optind != argc)
 		return PLOOP_SHOW_USAGE;
 	rc = ploop_sysfs_list(&list);

@@ -2,10 +2,10 @@
 #include "commands.h"
 
 #include <ctype.h>
-#include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "json.h"
 #include "node.h"
@@ -91,29 +91,13 @@ out_free_state:
  */
 int ploop_cmd_stat(int argc, char *argv[])
 {
-	static const struct option longs[] = {
-		{ "json", no_argument, NULL, 'j' },
-		{ "help", no_argument, NULL, 'h' },
-		{ 0 },
-	};
-	const char *dev = NULL;
-	bool json = false;
-	int option, index, rc;
+	const char *dev;
+	bool json;
+	int index, rc;
 
-	while ((option = getopt_long(argc, argv, "d:h", longs, NULL)) != -1) {
-		switch (option) {
-		case 'd':
-			dev = optarg;
-			break;
-		case 'j':
-			json = true;
-			break;
-		case 'h':
-			return PLOOP_SHOW_HELP;
-		default:
-			return PLOOP_SHOW_USAGE;
-		}
-	}
+	rc = ploop_json_parse_args(argc, argv, &json, &dev);
+	if (rc)
+		return rc;
 	if (!!dev + (argc - optind) != 1)
 		return PLOOP_SHOW_USAGE;
 	rc = ploop_node_parse(dev ? dev : argv[optind], &index);

@@ -6,6 +6,7 @@
 #include "cancel.h"
 #include "device.h"
 #include "image.h"
+#include "lock.h"
 #include "mounts.h"
 #include "node.h"
 #include "report.h"
@@ -20,6 +21,9 @@ const char ploop_umount_usage[] =
 	"  -m DIR   the device that is mounted on DIR\n"
 	"  IMAGE    the device that has this image, at any level\n"
 	"  -h       show this help\n";
+
+/* how long another command may take before we give up */
+#define LOCK_SECONDS	10
 
 static int device_of_image(const char *path, int *index)
 {
@@ -82,7 +86,21 @@ static int parse_args(int argc, char *argv[], int *index)
 	return device_of_image(argv[optind], index);
 }
 
-static int check_attached(int index)
+/*
+ * Waits for commands that work on the images. A base that is not there any more
+ * must not keep the device from being detached.
+ */
+static int lock_device(const struct ploop_info *info, int *lock_fd)
+{
+	const int rc = ploop_lock_device(info, LOCK_SECONDS, lock_fd);
+
+	if (rc != PLOOP_EXIT_OPEN && rc != PLOOP_EXIT_LOCK)
+		return rc;
+	ploop_note("%s is detached without a lock", info->node);
+	return 0;
+}
+
+static int lock_attached(int index, int *lock_fd)
 {
 	struct ploop_info info;
 	int rc;
@@ -90,10 +108,27 @@ static int check_attached(int index)
 	rc = ploop_sysfs_device(index, &info);
 	if (rc)
 		return rc;
-	if (!info.n_deltas)
+	if (info.n_deltas)
+		rc = lock_device(&info, lock_fd);
+	else
 		rc = ploop_fail(PLOOP_EXIT_NOT_ATTACHED, "%s has no images; see `ploop list`",
 				info.node);
 	ploop_sysfs_free(&info);
+	return rc;
+}
+
+static int detach(int index)
+{
+	struct ploop_device dev;
+	int rc;
+
+	rc = ploop_mounts_remove_all(index);
+	if (!rc)
+		rc = ploop_device_open(&dev, index);
+	if (rc)
+		return rc;
+	rc = ploop_device_detach(&dev, true);
+	ploop_device_close(&dev);
 	return rc;
 }
 
@@ -106,21 +141,18 @@ static int check_attached(int index)
  */
 int ploop_cmd_umount(int argc, char *argv[])
 {
-	struct ploop_device dev;
+	int lock_fd = -1;
 	int index, rc;
 
 	rc = parse_args(argc, argv, &index);
 	if (!rc)
-		rc = check_attached(index);
-	if (!rc)
 		rc = ploop_cancel_hold();
 	if (!rc)
-		rc = ploop_mounts_remove_all(index);
-	if (!rc)
-		rc = ploop_device_open(&dev, index);
+		rc = lock_attached(index, &lock_fd);
 	if (rc)
 		return rc;
-	rc = ploop_device_detach(&dev, true);
-	ploop_device_close(&dev);
+	rc = detach(index);
+	if (lock_fd >= 0)
+		close(lock_fd);
 	return rc;
 }

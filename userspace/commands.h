@@ -33,6 +33,9 @@ int ploop_cmd_list(int argc, char *argv[]);
 int ploop_cmd_info(int argc, char *argv[]);
 int ploop_cmd_stat(int argc, char *argv[]);
 int ploop_cmd_check(int argc, char *argv[]);
+int ploop_cmd_snapshot(int argc, char *argv[]);
+int ploop_cmd_merge(int argc, char *argv[]);
+int ploop_cmd_grow(int argc, char *argv[]);
 
 extern const char ploop_init_usage[];
 extern const char ploop_mount_usage[];
@@ -41,5 +44,8 @@ extern const char ploop_list_usage[];
 extern const char ploop_info_usage[];
 extern const char ploop_stat_usage[];
 extern const char ploop_check_usage[];
+extern const char ploop_snapshot_usage[];
+extern const char ploop_merge_usage[];
+extern const char ploop_grow_usage[];
 
 #endif /* PLOOP_COMMANDS_H */

@@ -228,6 +228,24 @@ static int open_for_driver(const struct ploop_image *img, bool readonly)
 	return fd;
 }
 
+/* error: out: the driver's answer, 0 or an errno */
+static int give_image(struct ploop_device *dev, struct ploop_image *img, unsigned long request,
+		      const struct ploop_ctl *ctl, int *error)
+{
+	struct ploop_ctl_delta arg = { .ctl = *ctl, .chunk = { .type = PLOOP_IO_AUTO } };
+
+	arg.ctl.format = img->format;
+	arg.ctl.chunks = 1;
+	arg.chunk.fd = open_for_driver(img, ctl->flags & PLOOP_CTLF_RDONLY);
+	if (arg.chunk.fd < 0)
+		return ploop_fail_errno(PLOOP_EXIT_OPEN, "cannot open %s", img->path);
+	close(img->fd);
+	img->fd = -1;
+	*error = ioctl(dev->fd, request, &arg) ? errno : 0;
+	close(arg.chunk.fd);
+	return 0;
+}
+
 /**
  * ploop_device_add() - put an image on top of a stopped device
  * @dev: the device
@@ -241,25 +259,37 @@ static int open_for_driver(const struct ploop_image *img, bool readonly)
 int ploop_device_add(struct ploop_device *dev, struct ploop_image *img, uint32_t cluster_sectors,
 		     bool readonly)
 {
-	struct ploop_ctl_delta arg = {
-		.ctl = {
-			.format = img->format,
-			.flags = readonly ? PLOOP_CTLF_RDONLY : 0,
-			.cluster_log = ploop_cluster_log(cluster_sectors),
-			.chunks = 1,
-		},
-		.chunk = { .type = PLOOP_IO_AUTO },
+	const struct ploop_ctl ctl = {
+		.flags = readonly ? PLOOP_CTLF_RDONLY : 0,
+		.cluster_log = ploop_cluster_log(cluster_sectors),
 	};
-	int error;
+	int error, rc;
 
-	arg.chunk.fd = open_for_driver(img, readonly);
-	if (arg.chunk.fd < 0)
-		return ploop_fail_errno(PLOOP_EXIT_OPEN, "cannot open %s", img->path);
-	close(img->fd);
-	img->fd = -1;
-	error = ioctl(dev->fd, PLOOP_IOC_ADD_DELTA, &arg) ? errno : 0;
-	close(arg.chunk.fd);
+	rc = give_image(dev, img, PLOOP_IOC_ADD_DELTA, &ctl, &error);
+	if (rc)
+		return rc;
 	return error ? add_failed(dev, img, error) : 0;
+}
+
+/**
+ * ploop_device_snapshot() - make an empty image the top of a running device
+ * @dev: the device
+ * @img: the image; as for ploop_device_add()
+ * @cluster_sectors: cluster size of the device
+ * @sync: freeze the filesystem on the device meanwhile
+ * @error: out: the driver's answer, 0 or an errno
+ *
+ * Return: 0 or an exit code.
+ */
+int ploop_device_snapshot(struct ploop_device *dev, struct ploop_image *img,
+			  uint32_t cluster_sectors, bool sync, int *error)
+{
+	const struct ploop_ctl ctl = {
+		.flags = sync ? PLOOP_CTLF_FS_SYNC : 0,
+		.cluster_log = ploop_cluster_log(cluster_sectors),
+	};
+
+	return give_image(dev, img, PLOOP_IOC_SNAPSHOT, &ctl, error);
 }
 
 /**

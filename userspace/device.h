@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Devices: the only file that knows the driver's ioctls.
+ * Devices: from reservation to removal.
  */
 #ifndef PLOOP_DEVICE_H
 #define PLOOP_DEVICE_H
@@ -32,6 +32,8 @@ int ploop_device_reserve(struct ploop_device *dev, int index);
 int ploop_device_open(struct ploop_device *dev, int index);
 int ploop_device_add(struct ploop_device *dev, struct ploop_image *img, uint32_t cluster_sectors,
 		     bool readonly);
+int ploop_device_snapshot(struct ploop_device *dev, struct ploop_image *img,
+			  uint32_t cluster_sectors, bool sync, int *error);
 int ploop_device_start(struct ploop_device *dev);
 int ploop_device_detach(struct ploop_device *dev, bool cancellable);
 void ploop_device_close(struct ploop_device *dev);

@@ -11,12 +11,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cancel.h"
 #include "file.h"
 #include "report.h"
 #include "size.h"
 
 /* room for "/proc/self/fd/N" */
 #define PROC_FD_PATH	64
+/* zeros are written in pieces of this many bytes */
+#define ZERO_PIECE	(1u << 20)
 /* st_blocks counts these, whatever the block size of the filesystem */
 #define STAT_BLOCK	512u
 
@@ -286,6 +289,98 @@ bool ploop_image_is_ragged(const struct ploop_image *img)
 	if (img->format == PLOOP_FMT_RAW)
 		return false;
 	return img->file_size % ploop_image_cluster_bytes(img) != 0;
+}
+
+/**
+ * ploop_image_sync() - make everything written to an image durable
+ * @img: the image
+ *
+ * Return: 0 or PLOOP_EXIT_FSYNC.
+ */
+int ploop_image_sync(const struct ploop_image *img)
+{
+	if (fsync(img->fd))
+		return ploop_fail_errno(PLOOP_EXIT_FSYNC, "cannot sync %s", img->path);
+	return 0;
+}
+
+/**
+ * ploop_image_set_in_use() - set or remove the mark of use, durably
+ * @img: a loaded ploop1 image, writable
+ * @in_use: set it; else remove it, what was written before being durable already
+ * @used: clusters that are mapped; the image does not count as empty any more
+ *        when there is one
+ *
+ * Return: 0 or an exit code.
+ */
+int ploop_image_set_in_use(struct ploop_image *img, bool in_use, uint64_t used)
+{
+	struct ploop1_header *h = &img->header;
+
+	h->in_use = htole32(in_use ? PLOOP1_IN_USE : PLOOP1_CLOSED);
+	if (used)
+		h->flags = htole32(le32toh(h->flags) & ~PLOOP1_FLAG_EMPTY);
+	if (ploop_file_write(img->fd, h, sizeof(*h), 0))
+		return ploop_fail_errno(PLOOP_EXIT_WRITE, "cannot write the header of %s",
+					img->path);
+	return ploop_image_sync(img);
+}
+
+/**
+ * ploop_image_end_use() - remove the mark of use after some work
+ * @img: a loaded image, writable
+ * @used: as for ploop_image_set_in_use()
+ * @rc: how the work ended: 0 or an exit code
+ *
+ * After a failed write nobody knows what is in the file: then the mark stays,
+ * and whoever uses the image next checks it. After other failures, and when
+ * a signal ended the work, the image is in order.
+ *
+ * Return: @rc, or an exit code when this fails.
+ */
+int ploop_image_end_use(struct ploop_image *img, uint64_t used, int rc)
+{
+	int end;
+
+	if (rc == PLOOP_EXIT_WRITE || rc == PLOOP_EXIT_FSYNC || rc == PLOOP_EXIT_TRUNCATE)
+		return rc;
+	end = ploop_image_sync(img);
+	if (!end && img->format == PLOOP_FMT_PLOOP1)
+		end = ploop_image_set_in_use(img, false, used);
+	return rc ? rc : end;
+}
+
+/**
+ * ploop_image_write_zeros() - fill a range of the file with zeros, not with a hole
+ * @img: an image, writable
+ * @from: its first byte
+ * @to: the byte behind it
+ * @cancellable: a signal ends the work early
+ *
+ * For the index, where old drivers want blocks.
+ *
+ * Return: 0 or an exit code.
+ */
+int ploop_image_write_zeros(const struct ploop_image *img, uint64_t from, uint64_t to,
+			    bool cancellable)
+{
+	char *zeros = calloc(1, ZERO_PIECE);
+	int rc = 0;
+
+	if (!zeros)
+		return ploop_fail_memory();
+	while (from < to && !rc) {
+		const size_t len = to - from < ZERO_PIECE ? (size_t)(to - from) : ZERO_PIECE;
+
+		if (cancellable && ploop_cancelled())
+			rc = ploop_fail_cancelled();
+		else if (ploop_file_write(img->fd, zeros, len, from))
+			rc = ploop_fail_errno(PLOOP_EXIT_WRITE,
+					      "cannot write %s at byte %" PRIu64, img->path, from);
+		from += len;
+	}
+	free(zeros);
+	return rc;
 }
 
 /**

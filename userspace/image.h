@@ -6,6 +6,7 @@
 #define PLOOP_IMAGE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -79,6 +80,30 @@ struct ploop_image_usage {
 	uint64_t file_clusters;
 };
 
+/**
+ * enum ploop_shared - does a file share blocks with others
+ * @PLOOP_SHARED_NO: no
+ * @PLOOP_SHARED_YES: yes, as after cp --reflink
+ * @PLOOP_SHARED_UNKNOWN: its filesystem does not tell, or it is in too many pieces
+ */
+enum ploop_shared {
+	PLOOP_SHARED_NO,
+	PLOOP_SHARED_YES,
+	PLOOP_SHARED_UNKNOWN,
+};
+
+/**
+ * struct ploop_moves - somebody who must know where clusters went
+ * @fn: called when they are at their new place, durably, and before the old
+ *      places are overwritten; returns 0 or an exit code
+ * @data: the first argument of @fn
+ */
+struct ploop_moves {
+	int (*fn)(void *data, const struct ploop_image *img, const struct ploop_reloc_map *map,
+		  size_t n);
+	void *data;
+};
+
 /* image.c */
 int ploop_format_parse(const char *what, const char *arg, enum ploop_format_id *format);
 const char *ploop_format_name(enum ploop_format_id format);
@@ -88,17 +113,34 @@ int ploop_image_load(struct ploop_image *img, enum ploop_format_id format);
 int ploop_image_has_signature(const struct ploop_image *img, bool *found);
 bool ploop_image_is_dirty(const struct ploop_image *img);
 bool ploop_image_is_ragged(const struct ploop_image *img);
+int ploop_image_set_in_use(struct ploop_image *img, bool in_use, uint64_t used);
+int ploop_image_end_use(struct ploop_image *img, uint64_t used, int rc);
+int ploop_image_sync(const struct ploop_image *img);
+int ploop_image_write_zeros(const struct ploop_image *img, uint64_t from, uint64_t to,
+			    bool cancellable);
 uint64_t ploop_image_cluster_bytes(const struct ploop_image *img);
 void ploop_image_close(struct ploop_image *img);
 
 /* image_create.c */
 int ploop_image_create(struct ploop_image *img, const char *path,
 		       const struct ploop_image_params *params);
+int ploop_image_plan(struct ploop_image *img, const struct ploop_image_params *params);
+void ploop_image_fill_geometry(struct ploop_image *img);
+int ploop_image_empty(struct ploop_image *img);
 void ploop_image_unlink(const struct ploop_image *img);
 
 /* image_check.c */
 int ploop_image_count(const struct ploop_image *img, uint64_t *used);
+int ploop_image_map(const struct ploop_image *img, struct ploop_image_usage *usage,
+		    unsigned char **used);
 int ploop_image_check(const struct ploop_image *img, struct ploop_image_usage *usage);
 int ploop_image_recover(struct ploop_image *img);
+
+/* image_shared.c */
+enum ploop_shared ploop_image_shared(const struct ploop_image *img);
+
+/* image_grow.c */
+uint64_t ploop_image_grown_size(const struct ploop_image *img, uint64_t size);
+int ploop_image_grow(struct ploop_image *img, uint64_t size, const struct ploop_moves *moves);
 
 #endif /* PLOOP_IMAGE_H */

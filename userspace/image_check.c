@@ -8,59 +8,16 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cancel.h"
-#include "file.h"
+#include "image_index.h"
 #include "report.h"
 #include "size.h"
 
-/* the index is read in pieces of this many bytes; every cluster size is a multiple of it */
-#define INDEX_PIECE	(1u << PLOOP_CLUSTER_LOG_MIN << PLOOP_SECTOR_SHIFT)
 /*
  * Data never lies further behind the index than this many times the disk:
  * grown images move clusters to the end, so once is not enough.
  */
 #define MAX_SPREAD	2u
 #define BITS		8u
-
-/*
- * What a visitor of the index gets.
- * Returns 0 to go on, an exit code to stop.
- */
-typedef int (*visit_fn)(const struct ploop_image *img, uint32_t cluster, uint32_t entry,
-			void *data);
-
-/* call fn for every entry that is not zero */
-static int walk_index(const struct ploop_image *img, visit_fn fn, void *data)
-{
-	const uint64_t end = img->first * ploop_image_cluster_bytes(img);
-	const uint32_t words = INDEX_PIECE / sizeof(uint32_t);
-	uint32_t *piece = malloc(INDEX_PIECE);
-	uint64_t offset;
-	int rc = 0;
-
-	if (!piece)
-		return ploop_fail_memory();
-	for (offset = 0; offset < end && !rc; offset += INDEX_PIECE) {
-		const uint64_t base = offset / sizeof(uint32_t);
-
-		if (ploop_cancelled()) {
-			rc = ploop_fail_cancelled();
-			break;
-		}
-		if (ploop_file_read(img->fd, piece, INDEX_PIECE, offset)) {
-			rc = ploop_fail_errno(PLOOP_EXIT_READ,
-					      "cannot read the index of %s at byte %" PRIu64,
-					      img->path, offset);
-			break;
-		}
-		for (uint32_t i = base ? 0 : PLOOP1_INDEX_SKIP; i < words && !rc; i++)
-			if (piece[i])
-				rc = fn(img, (uint32_t)(base + i - PLOOP1_INDEX_SKIP),
-					le32toh(piece[i]), data);
-	}
-	free(piece);
-	return rc;
-}
 
 static uint64_t entry_offset(uint32_t cluster)
 {
@@ -96,7 +53,7 @@ static int count_visit(const struct ploop_image *img, uint32_t cluster, uint32_t
 int ploop_image_count(const struct ploop_image *img, uint64_t *used)
 {
 	*used = 0;
-	return walk_index(img, count_visit, used);
+	return ploop_index_walk(img, count_visit, used);
 }
 
 struct owner_search {
@@ -120,7 +77,7 @@ static int bad_duplicate(const struct ploop_image *img, uint32_t cluster, uint32
 	struct owner_search search = { .entry = entry, .cluster = cluster };
 	int rc;
 
-	rc = walk_index(img, owner_visit, &search);
+	rc = ploop_index_walk(img, owner_visit, &search);
 	if (rc > 0)
 		return rc;
 	return ploop_fail(PLOOP_EXIT_FORMAT,
@@ -143,7 +100,7 @@ struct check {
 
 static int check_visit(const struct ploop_image *img, uint32_t cluster, uint32_t entry, void *data)
 {
-	const uint32_t unit = img->version == PLOOP_IMAGE_V1 ? img->cluster_sectors : 1;
+	const uint32_t unit = ploop_index_unit(img);
 	const uint32_t iblk = entry / unit;
 	struct check *check = data;
 	const unsigned char bit = (unsigned char)(1u << iblk % BITS);
@@ -169,9 +126,11 @@ static int check_visit(const struct ploop_image *img, uint32_t cluster, uint32_t
 }
 
 /**
- * ploop_image_check() - check the whole index
+ * ploop_image_map() - check the whole index, and find out which clusters it uses
  * @img: a loaded ploop1 image
  * @usage: out: what was found
+ * @used: out: a bit for each cluster of the file, and for some behind it, that
+ *        an entry names; to be freed by the caller when this succeeds
  *
  * Entries behind the end of the file are counted, not refused: a crash leaves
  * them. Entries for clusters the disk has not, inside the index, not at the
@@ -179,7 +138,8 @@ static int check_visit(const struct ploop_image *img, uint32_t cluster, uint32_t
  *
  * Return: 0 or an exit code.
  */
-int ploop_image_check(const struct ploop_image *img, struct ploop_image_usage *usage)
+int ploop_image_map(const struct ploop_image *img, struct ploop_image_usage *usage,
+		    unsigned char **used)
 {
 	const uint64_t cluster = ploop_image_cluster_bytes(img);
 	const uint64_t in_file = ploop_round_up(img->file_size, cluster) / cluster;
@@ -196,8 +156,29 @@ int ploop_image_check(const struct ploop_image *img, struct ploop_image_usage *u
 	check.seen = calloc(check.limit / BITS + 1, 1);
 	if (!check.seen)
 		return ploop_fail_memory();
-	rc = walk_index(img, check_visit, &check);
-	free(check.seen);
+	rc = ploop_index_walk(img, check_visit, &check);
+	if (rc)
+		free(check.seen);
+	else
+		*used = check.seen;
+	return rc;
+}
+
+/**
+ * ploop_image_check() - check the whole index
+ * @img: a loaded ploop1 image
+ * @usage: out: what was found, as by ploop_image_map()
+ *
+ * Return: 0 or an exit code.
+ */
+int ploop_image_check(const struct ploop_image *img, struct ploop_image_usage *usage)
+{
+	unsigned char *used;
+	int rc;
+
+	rc = ploop_image_map(img, usage, &used);
+	if (!rc)
+		free(used);
 	return rc;
 }
 
@@ -215,26 +196,8 @@ static int extend_file(struct ploop_image *img, const struct ploop_image_usage *
 		return ploop_fail_errno(PLOOP_EXIT_TRUNCATE,
 					"cannot extend %s to %" PRIu64 " bytes", img->path, size);
 	/* the index must not be called good before the clusters it names exist */
-	if (fsync(img->fd))
-		return ploop_fail_errno(PLOOP_EXIT_FSYNC, "cannot sync %s", img->path);
 	img->file_size = size;
-	return 0;
-}
-
-static int close_header(struct ploop_image *img, const struct ploop_image_usage *usage)
-{
-	struct ploop1_header *h = &img->header;
-	const uint32_t flags = le32toh(h->flags);
-
-	h->in_use = htole32(PLOOP1_CLOSED);
-	if (usage->used)
-		h->flags = htole32(flags & ~PLOOP1_FLAG_EMPTY);
-	if (ploop_file_write(img->fd, h, sizeof(*h), 0))
-		return ploop_fail_errno(PLOOP_EXIT_WRITE, "cannot write the header of %s",
-					img->path);
-	if (fsync(img->fd))
-		return ploop_fail_errno(PLOOP_EXIT_FSYNC, "cannot sync %s", img->path);
-	return 0;
+	return ploop_image_sync(img);
 }
 
 /**
@@ -261,7 +224,7 @@ int ploop_image_recover(struct ploop_image *img)
 	if (rc)
 		return rc;
 	if (dirty) {
-		rc = close_header(img, &usage);
+		rc = ploop_image_set_in_use(img, false, usage.used);
 		if (rc)
 			return rc;
 	}

@@ -10,14 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cancel.h"
 #include "file.h"
 #include "lock.h"
 #include "report.h"
 #include "size.h"
 
-/* the index is zeroed in pieces of this many bytes */
-#define ZERO_PIECE	(1u << 20)
 /* a raw image ends on a border of this many bytes */
 #define RAW_ALIGN	4096u
 /* the size of the index is rounded to this before it is rounded to clusters */
@@ -69,9 +66,24 @@ static struct chs chs_of(uint64_t sectors)
 	return (struct chs){ heads, saturate(sectors / heads) };
 }
 
-static void fill_header(struct ploop_image *img)
+/**
+ * ploop_image_fill_geometry() - put the size of the disk into the header
+ * @img: a ploop1 image that was planned; its file is not touched
+ */
+void ploop_image_fill_geometry(struct ploop_image *img)
 {
 	const struct chs chs = chs_of(img->size);
+	struct ploop1_header *h = &img->header;
+
+	h->heads = htole32(chs.heads);
+	h->cylinders = htole32(chs.cylinders);
+	h->clusters = htole32(img->clusters);
+	h->size = htole64(img->size);
+	h->first_block_offset = htole32(img->first * img->cluster_sectors);
+}
+
+static void fill_header(struct ploop_image *img)
+{
 	struct ploop1_header *h = &img->header;
 
 	memset(h, 0, sizeof(*h));
@@ -79,18 +91,20 @@ static void fill_header(struct ploop_image *img)
 	       img->version == PLOOP_IMAGE_V1 ? PLOOP1_SIGNATURE_V1 : PLOOP1_SIGNATURE_V2,
 	       sizeof(h->signature));
 	h->type = htole32(PLOOP1_TYPE);
-	h->heads = htole32(chs.heads);
-	h->cylinders = htole32(chs.cylinders);
 	h->cluster_sectors = htole32(img->cluster_sectors);
-	h->clusters = htole32(img->clusters);
-	h->size = htole64(img->size);
 	h->in_use = htole32(PLOOP1_CLOSED);
-	h->first_block_offset = htole32(img->first * img->cluster_sectors);
 	h->flags = htole32(PLOOP1_FLAG_EMPTY);
+	ploop_image_fill_geometry(img);
 }
 
-/* size, clusters and first of a new ploop1 image, and whether they fit the format */
-static int plan_ploop1(struct ploop_image *img, const struct ploop_image_params *p)
+/**
+ * ploop_image_plan() - find size, clusters and first of a ploop1 image
+ * @img: out: these; its path is for the message
+ * @p: what it shall be; the size is rounded up
+ *
+ * Return: 0, or PLOOP_EXIT_PARAM when this does not fit the format.
+ */
+int ploop_image_plan(struct ploop_image *img, const struct ploop_image_params *p)
 {
 	const uint64_t size = ploop_round_up(p->size, p->cluster_sectors);
 	const uint64_t clusters = size / p->cluster_sectors;
@@ -105,7 +119,7 @@ static int plan_ploop1(struct ploop_image *img, const struct ploop_image_params 
 		limit /= p->cluster_sectors;
 	if (clusters + index > limit)
 		return ploop_fail(PLOOP_EXIT_PARAM,
-				  "%s: %" PRIu64 " sectors are too many for a version %u image with clusters of %u sectors; take %s",
+				  "%s: %" PRIu64 " sectors are too many for an image of version %u with clusters of %u sectors; one with %s can be bigger",
 				  img->path, size, p->version, p->cluster_sectors,
 				  p->version == PLOOP_IMAGE_V1 ? "version 2" : "bigger clusters");
 	img->version = p->version;
@@ -116,27 +130,12 @@ static int plan_ploop1(struct ploop_image *img, const struct ploop_image_params 
 	return 0;
 }
 
-/* header and index are written, not left as a hole: old drivers want blocks there */
 static int write_ploop1(struct ploop_image *img)
 {
 	const uint64_t end = img->first * ploop_image_cluster_bytes(img);
-	uint64_t offset = 0;
-	int rc = 0;
-	char *zeros;
+	int rc;
 
-	zeros = calloc(1, ZERO_PIECE);
-	if (!zeros)
-		return ploop_fail_memory();
-	while (offset < end && !rc) {
-		const size_t len = end - offset < ZERO_PIECE ? (size_t)(end - offset) : ZERO_PIECE;
-
-		if (ploop_cancelled())
-			rc = ploop_fail_cancelled();
-		else if (ploop_file_write(img->fd, zeros, len, offset))
-			rc = ploop_fail_errno(PLOOP_EXIT_WRITE, "cannot write %s", img->path);
-		offset += len;
-	}
-	free(zeros);
+	rc = ploop_image_write_zeros(img, 0, end, true);
 	if (rc)
 		return rc;
 	fill_header(img);
@@ -200,9 +199,8 @@ static int write_image(struct ploop_image *img, const struct ploop_image_params 
 	rc = img->format == PLOOP_FMT_RAW ? write_raw(img, params) : write_ploop1(img);
 	if (rc)
 		return rc;
-	if (fsync(img->fd))
-		return ploop_fail_errno(PLOOP_EXIT_FSYNC, "cannot sync %s", img->path);
-	return ploop_file_sync_dir(img->path);
+	rc = ploop_image_sync(img);
+	return rc ? rc : ploop_file_sync_dir(img->path);
 }
 
 /**
@@ -226,7 +224,7 @@ int ploop_image_create(struct ploop_image *img, const char *path,
 	img->path = strdup(path);
 	if (!img->path)
 		return ploop_fail_memory();
-	rc = img->format == PLOOP_FMT_RAW ? 0 : plan_ploop1(img, params);
+	rc = img->format == PLOOP_FMT_RAW ? 0 : ploop_image_plan(img, params);
 	if (rc)
 		goto out_close_image;
 	rc = create_file(img, path);
@@ -243,6 +241,26 @@ out_unlink_image:
 out_close_image:
 	ploop_image_close(img);
 	return rc;
+}
+
+/**
+ * ploop_image_empty() - make an image hold nothing, durably: all below shows through
+ * @img: a loaded ploop1 image, writable and ours alone; whatever it holds is
+ *       below it too, so that it may be in the midst of this when power fails
+ *
+ * Return: 0 or an exit code.
+ */
+int ploop_image_empty(struct ploop_image *img)
+{
+	struct ploop1_header *h = &img->header;
+	int rc;
+
+	rc = ploop_image_write_zeros(img, sizeof(*h), img->first * ploop_image_cluster_bytes(img),
+				     false);
+	if (rc)
+		return rc;
+	h->flags = htole32(le32toh(h->flags) | PLOOP1_FLAG_EMPTY);
+	return ploop_image_set_in_use(img, false, 0);
 }
 
 /**

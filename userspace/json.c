@@ -1,10 +1,47 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "json.h"
 
+#include <getopt.h>
 #include <stdio.h>
 
+#include "commands.h"
+#include "maintenance.h"
 #include "report.h"
 #include "size.h"
+
+/**
+ * ploop_json_parse_args() - read the options of a command that prints JSON too
+ * @argc: number of arguments
+ * @argv: the arguments; optind is moved behind the options
+ * @json: out: --json was given
+ * @dev: out: the argument of -d, or NULL; NULL when the command has no -d
+ *
+ * Return: 0, PLOOP_SHOW_USAGE or PLOOP_SHOW_HELP.
+ */
+int ploop_json_parse_args(int argc, char *argv[], bool *json, const char **dev)
+{
+	static const struct option longs[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
+	};
+	int option;
+
+	*json = false;
+	if (dev)
+		*dev = NULL;
+	while ((option = getopt_long(argc, argv, dev ? "d:h" : "h", longs, NULL)) != -1) {
+		if (option == 'h')
+			return PLOOP_SHOW_HELP;
+		if (option == 'd')
+			*dev = optarg;
+		else if (option == 'j')
+			*json = true;
+		else
+			return PLOOP_SHOW_USAGE;
+	}
+	return 0;
+}
 
 /**
  * ploop_json_add_string() - add a text to an object
@@ -57,6 +94,19 @@ static struct json_object *deltas_of(const struct ploop_info *info)
 	return array;
 }
 
+/* how far the work on the images is; null when that is not known */
+static struct json_object *progress_of(const struct ploop_info *info)
+{
+	struct json_object *object;
+
+	if (info->maintenance == PLOOP_MNTN_OFF || !info->total)
+		return NULL;
+	object = json_object_new_object();
+	ploop_json_add_number(object, "done", info->done);
+	ploop_json_add_number(object, "total", info->total);
+	return object;
+}
+
 static struct json_object *mounts_of(const struct ploop_mount_list *mounts)
 {
 	struct json_object *array = json_object_new_array();
@@ -93,6 +143,8 @@ struct json_object *ploop_json_device(const struct ploop_info *info,
 	ploop_json_add_bool(object, "running", info->running);
 	ploop_json_add_bool(object, "aborted", info->aborted);
 	ploop_json_add_bool(object, "readonly", info->readonly);
+	ploop_json_add_string(object, "maintenance", ploop_maintenance_name(info->maintenance));
+	json_object_object_add(object, "progress", progress_of(info));
 	json_object_object_add(object, "deltas", deltas_of(info));
 	json_object_object_add(object, "mounts", mounts_of(mounts));
 	return object;

@@ -13,6 +13,8 @@
 #include "mounts.h"
 #include "sysfs.h"
 
+int ploop_json_parse_args(int argc, char *argv[], bool *json, const char **dev);
+
 void ploop_json_add_string(struct json_object *object, const char *key, const char *value);
 void ploop_json_add_number(struct json_object *object, const char *key, uint64_t value);
 void ploop_json_add_bool(struct json_object *object, const char *key, bool value);

@@ -5,10 +5,13 @@
 #include <fcntl.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include "cancel.h"
 #include "mounts.h"
 #include "report.h"
-#include "sysfs.h"
 
 static int in_use_by(const struct ploop_image *img, const struct ploop_info *info)
 {
@@ -81,5 +84,62 @@ int ploop_lock_image(const struct ploop_image *img, bool exclusive)
 		return ploop_fail(PLOOP_EXIT_BUSY,
 				  "%s is locked by another program, and no ploop device of this system has it: wait for it to end (see `lslocks` or `fuser -v %s`)",
 				  img->path, img->path);
+	return 0;
+}
+
+static int open_base(const struct ploop_info *info, int *fd)
+{
+	const struct ploop_delta *base = &info->deltas[0];
+	struct stat st;
+
+	*fd = open(base->image, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (*fd < 0)
+		return ploop_fail_errno(PLOOP_EXIT_OPEN, "cannot open %s, the base of %s",
+					base->image, info->node);
+	if (!fstat(*fd, &st) && ploop_sysfs_find_delta(info, st.st_dev, st.st_ino) == base)
+		return 0;
+	close(*fd);
+	*fd = -1;
+	return ploop_fail(PLOOP_EXIT_OPEN,
+			  "%s is not the file that %s has as its base: it was replaced, or is in another mount namespace",
+			  base->image, info->node);
+}
+
+/**
+ * ploop_lock_device() - keep other commands away from a device that has images
+ * @info: the device
+ * @seconds: how long to wait for another command
+ * @fd: out: holds the lock as long as it is open
+ *
+ * The lock is a flock() on the base. That is another kind of lock than the
+ * driver's own, and the base remains the base whatever is done above it.
+ *
+ * Return: 0; PLOOP_EXIT_BUSY when another command has the device; another exit
+ * code when this failed.
+ */
+int ploop_lock_device(const struct ploop_info *info, int seconds, int *fd)
+{
+	struct ploop_deadline wait = ploop_deadline_in(seconds, true);
+	int rc;
+
+	rc = open_base(info, fd);
+	if (rc)
+		return rc;
+	while (flock(*fd, LOCK_EX | LOCK_NB)) {
+		if (errno != EWOULDBLOCK)
+			rc = ploop_fail_errno(PLOOP_EXIT_LOCK, "cannot lock %s",
+					      info->deltas[0].image);
+		else if (ploop_deadline_pause(&wait))
+			continue;
+		else if (ploop_cancelled())
+			rc = ploop_fail_cancelled();
+		else
+			rc = ploop_fail(PLOOP_EXIT_BUSY,
+					"another ploop command works on the images of %s: wait for it to end (see `fuser -v %s`)",
+					info->node, info->deltas[0].image);
+		close(*fd);
+		*fd = -1;
+		return rc;
+	}
 	return 0;
 }

@@ -8,7 +8,9 @@
 #include <stdbool.h>
 
 #include "image.h"
+#include "sysfs.h"
 
 int ploop_lock_image(const struct ploop_image *img, bool exclusive);
+int ploop_lock_device(const struct ploop_info *info, int seconds, int *fd);
 
 #endif /* PLOOP_LOCK_H */

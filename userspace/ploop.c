@@ -17,6 +17,11 @@ static const struct ploop_command commands[] = {
 	{ "init", ploop_cmd_init, "make a new image", ploop_init_usage },
 	{ "mount", ploop_cmd_mount, "attach images to a device", ploop_mount_usage },
 	{ "umount", ploop_cmd_umount, "detach the images of a device", ploop_umount_usage },
+	{ "snapshot", ploop_cmd_snapshot, "put a new image on top of a running device",
+	  ploop_snapshot_usage },
+	{ "merge", ploop_cmd_merge, "put the data of upper images into a lower one",
+	  ploop_merge_usage },
+	{ "grow", ploop_cmd_grow, "make the disk larger", ploop_grow_usage },
 	{ "list", ploop_cmd_list, "list attached devices", ploop_list_usage },
 	{ "info", ploop_cmd_info, "describe an image or a device", ploop_info_usage },
 	{ "stat", ploop_cmd_stat, "show state and counters of a device", ploop_stat_usage },
@@ -36,8 +41,12 @@ static void print_usage(FILE *out)
 
 static int run_command(const struct ploop_command *command, int argc, char *argv[])
 {
-	const int rc = command->fn(argc, argv);
+	int rc;
 
+	if (argc == 2 && !strcmp(argv[1], "--help"))
+		rc = PLOOP_SHOW_HELP;
+	else
+		rc = command->fn(argc, argv);
 	if (rc == PLOOP_SHOW_HELP) {
 		fputs(command->usage, stdout);
 		return PLOOP_EXIT_OK;

@@ -6,9 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "progress.h"
+
 /* results that were printed before come first, also when both go to one file */
 static void begin(void)
 {
+	ploop_progress_clear();
 	fflush(stdout);
 	fputs("ploop: ", stderr);
 }

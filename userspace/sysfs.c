@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -61,6 +62,33 @@ static unsigned long long read_number(int index, const char *name)
 	if (ploop_sysfs_read(text, sizeof(text), PLOOP_SYSFS_BLOCK "/ploop%d/%s", index, name))
 		return 0;
 	return strtoull(text, NULL, DECIMAL);
+}
+
+/**
+ * ploop_sysfs_maintenance() - read what is done to the images of a device now
+ * @index: N of ploopN
+ *
+ * Return: enum ploop_maintenance.
+ */
+unsigned int ploop_sysfs_maintenance(int index)
+{
+	return (unsigned int)read_number(index, "pstate/maintenance");
+}
+
+/**
+ * ploop_sysfs_progress() - read how far that is
+ * @index: N of ploopN
+ * @done: out: clusters
+ * @total: out: of so many; 0 when there is no progress
+ */
+void ploop_sysfs_progress(int index, uint64_t *done, uint64_t *total)
+{
+	char text[PLOOP_SYSFS_NAME * 2];
+
+	if (ploop_sysfs_read(text, sizeof(text), PLOOP_SYSFS_BLOCK "/ploop%d/pstate/progress",
+			     index) ||
+	    sscanf(text, "%" SCNu64 " %" SCNu64, done, total) != 2)
+		*done = *total = 0;
 }
 
 /* the inode of an image, where the driver tells it */
@@ -143,6 +171,8 @@ int ploop_sysfs_device(int index, struct ploop_info *info)
 	info->running = read_number(index, "pstate/running") != 0;
 	info->aborted = read_number(index, "pstate/aborted") != 0;
 	info->readonly = read_number(index, "ro") != 0;
+	info->maintenance = ploop_sysfs_maintenance(index);
+	ploop_sysfs_progress(index, &info->done, &info->total);
 	rc = read_deltas(info);
 	if (rc)
 		ploop_sysfs_free(info);

@@ -48,6 +48,9 @@ struct ploop_delta {
  * @running: it was started
  * @aborted: writes fail since an index write failed
  * @readonly: the block device is read-only
+ * @maintenance: enum ploop_maintenance: what is done to its images now
+ * @done: clusters for which that is done
+ * @total: of so many; 0 when it has no progress
  * @deltas: its images, base first
  * @n_deltas: number of @deltas
  */
@@ -60,6 +63,9 @@ struct ploop_info {
 	bool running;
 	bool aborted;
 	bool readonly;
+	unsigned int maintenance;
+	uint64_t done;
+	uint64_t total;
 	struct ploop_delta *deltas;
 	size_t n_deltas;
 };
@@ -98,6 +104,8 @@ int ploop_sysfs_read(char *text, size_t len, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 int ploop_sysfs_device(int index, struct ploop_info *info);
 void ploop_sysfs_free(struct ploop_info *info);
+unsigned int ploop_sysfs_maintenance(int index);
+void ploop_sysfs_progress(int index, uint64_t *done, uint64_t *total);
 int ploop_sysfs_list(struct ploop_info_list *list);
 void ploop_sysfs_free_list(struct ploop_info_list *list);
 int ploop_sysfs_values(int index, const char *dir, struct ploop_values *values);
