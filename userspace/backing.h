@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What filesystems and block devices lie on.
+ */
+#ifndef PLOOP_BACKING_H
+#define PLOOP_BACKING_H
+
+#include <stdbool.h>
+
+bool ploop_backing_is_on(const char *path, int index);
+
+#endif /* PLOOP_BACKING_H */
