@@ -18,6 +18,12 @@ struct command {
 	int (*fn)(struct ploop_device *plo, struct block_device *bdev, void __user *arg);
 };
 
+/* Maintenance is under way, or a merge that has failed can be carried on. */
+static bool is_busy(const struct ploop_device *plo)
+{
+	return plo->maintenance != PLOOP_MNTN_OFF || plo->trans;
+}
+
 /* The first delta that brings a cookie names the device. */
 static int copy_cookie(struct ploop_device *plo, const struct ploop_ctl *ctl,
 		       const struct ploop_ctl_delta __user *arg, char *cookie)
@@ -54,7 +60,7 @@ static int ioc_add_delta(struct ploop_device *plo, struct block_device *bdev, vo
 		return err;
 	if (test_bit(PLOOP_S_RUNNING, &plo->state))
 		return -EBUSY;
-	if (plo->maintenance != PLOOP_MNTN_OFF)
+	if (is_busy(plo))
 		return -EBUSY;
 	err = ploop_delta_add(plo, &ctl, &chunk);
 	if (!err)
@@ -72,7 +78,7 @@ static int ioc_snapshot(struct ploop_device *plo, struct block_device *bdev, voi
 		return -ENOENT;
 	if (!test_bit(PLOOP_S_RUNNING, &plo->state))
 		return ioc_add_delta(plo, bdev, arg);
-	if (plo->maintenance != PLOOP_MNTN_OFF)
+	if (is_busy(plo))
 		return -EBUSY;
 	err = copy_ctl(&ctl, &chunk, arg);
 	return err ? err : ploop_snapshot(plo, &ctl, &chunk);
@@ -84,7 +90,7 @@ static int ioc_del_delta(struct ploop_device *plo, struct block_device *bdev, vo
 
 	if (copy_from_user(&level, arg, sizeof(level)))
 		return -EFAULT;
-	if (plo->maintenance != PLOOP_MNTN_OFF)
+	if (is_busy(plo))
 		return -EBUSY;
 	return ploop_stack_delete(plo, level);
 }
@@ -99,7 +105,7 @@ static int ioc_replace_delta(struct ploop_device *plo, struct block_device *bdev
 	err = copy_ctl(&ctl, &chunk, arg);
 	if (err)
 		return err;
-	if (plo->maintenance != PLOOP_MNTN_OFF)
+	if (is_busy(plo))
 		return -EBUSY;
 	return ploop_stack_replace(plo, &ctl, &chunk);
 }
@@ -141,7 +147,7 @@ static int ioc_grow(struct ploop_device *plo, struct block_device *bdev, void __
 		return -ENOENT;
 	if (plo->maintenance == PLOOP_MNTN_GROW)
 		return ploop_grow_wait(plo);
-	if (plo->maintenance != PLOOP_MNTN_OFF)
+	if (is_busy(plo))
 		return -EBUSY;
 	if (copy_from_user(&ctl, arg, sizeof(ctl)))
 		return -EFAULT;

@@ -146,7 +146,6 @@ static int begin(struct ploop_device *plo)
 		err = exchange_top(plo, lower, below);
 	if (err)
 		goto out_unprepare;
-	plo->maintenance = PLOOP_MNTN_MERGE;
 	return 0;
 
 out_unprepare:
@@ -176,27 +175,27 @@ static int finish(struct ploop_device *plo)
 	ploop_alloc_stop(trans);
 	ploop_delta_drop(plo, trans);
 	ploop_move_finish(plo);
-	plo->maintenance = PLOOP_MNTN_OFF;
 	return 0;
 }
 
 /**
  * ploop_merge() - move the top delta into the one below it
- * @plo: the device; PLOOP_MNTN_MERGE: carry on, or wait for what goes on
+ * @plo: the device; when a merge has begun: carry on, or wait for what goes on
  *
  * Context: process, sleeps; ctl_mutex, which is dropped while waiting.
  * Return: 0; -ENOENT fewer than two deltas; -EINVAL not running, or the lower
  * delta is smaller; -EROFS; -EBUSY the lower image is used elsewhere or marked
  * in use; -ERESTARTSYS a signal ended the wait, not the work; -EALREADY
  * somebody else finished it; -EIO ABORT; errors of the host. After an error of
- * moving the stack is as sound as before, and another call carries on.
+ * moving the stack is as sound as before, with @plo->trans still in it, and
+ * another call carries on; STOP puts it back on top.
  */
 int ploop_merge(struct ploop_device *plo)
 {
 	int err;
 
 	lockdep_assert_held(&plo->ctl_mutex);
-	if (plo->maintenance == PLOOP_MNTN_OFF) {
+	if (!plo->trans) {
 		err = check(plo);
 		if (!err)
 			err = begin(plo);
@@ -207,8 +206,14 @@ int ploop_merge(struct ploop_device *plo)
 		/* It has ended, well or not: what is left, if anything, moves now. */
 		ploop_move_start(plo, plo->move.total);
 	}
+	plo->maintenance = PLOOP_MNTN_MERGE;
 	err = ploop_move_wait(plo, PLOOP_MNTN_MERGE);
-	return err ? err : finish(plo);
+	if (!err)
+		err = finish(plo);
+	/* Old clients wait for MERGE to end before they stop a device. */
+	if (plo->maintenance == PLOOP_MNTN_MERGE && !ploop_move_active(plo))
+		plo->maintenance = PLOOP_MNTN_OFF;
+	return err;
 }
 
 /**

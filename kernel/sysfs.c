@@ -60,7 +60,7 @@ static const struct sysfs_ops node_ops = {
 	.store	= node_store,
 };
 
-#define SHOW(dir, type, file, fmt, ...)						\
+#define FILE_OF(dir, type, file, bits, fn, fmt, ...)				\
 	static ssize_t dir##_##file##_show(void *owner, const struct entry *e,	\
 					   char *buf)				\
 	{									\
@@ -69,9 +69,16 @@ static const struct sysfs_ops node_ops = {
 		return sysfs_emit(buf, fmt "\n", __VA_ARGS__);			\
 	}									\
 	static struct entry dir##_##file = {					\
-		.attr = { .name = #file, .mode = 0444 },			\
+		.attr = { .name = #file, .mode = bits },			\
 		.show = dir##_##file##_show,					\
+		.store = fn,							\
 	}
+
+/* A file that prints a value, and one that also takes one by DIR_FILE_store(). */
+#define SHOW(dir, type, file, ...) \
+	FILE_OF(dir, type, file, 0444, NULL, __VA_ARGS__)
+#define EDIT(dir, type, file, ...) \
+	FILE_OF(dir, type, file, 0644, dir##_##file##_store, __VA_ARGS__)
 
 /* pdelta */
 SHOW(delta, struct ploop_delta, level, "%u", o->level);
@@ -190,6 +197,12 @@ static u32 active_reqs(struct ploop_device *plo)
 	return stat_sum(plo, PLOOP_STAT_BIO_IN) - stat_sum(plo, PLOOP_STAT_BIO_OUT);
 }
 
+/* A merge that has failed is still one: another MERGE carries it on. */
+static int maintenance_of(const struct ploop_device *plo)
+{
+	return READ_ONCE(plo->trans) ? PLOOP_MNTN_MERGE : READ_ONCE(plo->maintenance);
+}
+
 static u64 moved(struct ploop_device *plo)
 {
 	return atomic64_read(&plo->move.done);
@@ -200,7 +213,7 @@ SHOW(state, struct ploop_device, fmt_version, "%u", o->version);
 SHOW(state, struct ploop_device, total_bios, "%u", (u32)stat_sum(o, PLOOP_STAT_BIO_IN));
 SHOW(state, struct ploop_device, active_reqs, "%u", active_reqs(o));
 SHOW(state, struct ploop_device, running, "%d", test_bit(PLOOP_S_RUNNING, &o->state));
-SHOW(state, struct ploop_device, maintenance, "%d", READ_ONCE(o->maintenance));
+SHOW(state, struct ploop_device, maintenance, "%d", maintenance_of(o));
 SHOW(state, struct ploop_device, progress, "%llu %llu", moved(o), READ_ONCE(o->move.total));
 SHOW(state, struct ploop_device, locked, "%d", READ_ONCE(o->reserved));
 SHOW(state, struct ploop_device, top, "%u", READ_ONCE(o->nr_deltas) - 1);
@@ -229,13 +242,6 @@ static struct entry state_map_pages = {
 	.show = state_map_pages_show,
 };
 
-static ssize_t state_aborted_show(void *owner, const struct entry *e, char *buf)
-{
-	struct ploop_device *plo = owner;
-
-	return sysfs_emit(buf, "%d\n", test_bit(PLOOP_S_ABORT, &plo->state));
-}
-
 static ssize_t state_aborted_store(void *owner, const struct entry *e, const char *buf,
 				   size_t len)
 {
@@ -252,11 +258,7 @@ static ssize_t state_aborted_store(void *owner, const struct entry *e, const cha
 	return len;
 }
 
-static struct entry state_aborted = {
-	.attr = { .name = "aborted", .mode = 0644 },
-	.show = state_aborted_show,
-	.store = state_aborted_store,
-};
+EDIT(state, struct ploop_device, aborted, "%d", test_bit(PLOOP_S_ABORT, &o->state));
 
 static int take_event(struct ploop_device *plo)
 {
@@ -304,13 +306,6 @@ static struct attribute *state_attrs[] = {
 ATTRIBUTE_GROUPS(state);
 
 /* ptune */
-static ssize_t tune_check_zeros_show(void *owner, const struct entry *e, char *buf)
-{
-	struct ploop_device *plo = owner;
-
-	return sysfs_emit(buf, "%d\n", READ_ONCE(plo->check_zeros));
-}
-
 static ssize_t tune_check_zeros_store(void *owner, const struct entry *e, const char *buf,
 				      size_t len)
 {
@@ -324,18 +319,7 @@ static ssize_t tune_check_zeros_store(void *owner, const struct entry *e, const 
 	return len;
 }
 
-static struct entry tune_check_zeros = {
-	.attr = { .name = "check_zeros", .mode = 0644 },
-	.show = tune_check_zeros_show,
-	.store = tune_check_zeros_store,
-};
-
-static ssize_t tune_dense_show(void *owner, const struct entry *e, char *buf)
-{
-	struct ploop_device *plo = owner;
-
-	return sysfs_emit(buf, "%d\n", test_bit(PLOOP_S_DENSE, &plo->state));
-}
+EDIT(tune, struct ploop_device, check_zeros, "%d", READ_ONCE(o->check_zeros));
 
 /* Not while running: clean and reusable clusters are told apart by it. */
 static ssize_t tune_dense_store(void *owner, const struct entry *e, const char *buf,
@@ -357,18 +341,7 @@ static ssize_t tune_dense_store(void *owner, const struct entry *e, const char *
 	return err ? err : len;
 }
 
-static struct entry tune_dense = {
-	.attr = { .name = "dense", .mode = 0644 },
-	.show = tune_dense_show,
-	.store = tune_dense_store,
-};
-
-static ssize_t tune_fsync_max_show(void *owner, const struct entry *e, char *buf)
-{
-	struct ploop_device *plo = owner;
-
-	return sysfs_emit(buf, "%d\n", READ_ONCE(plo->fsync_max));
-}
+EDIT(tune, struct ploop_device, dense, "%d", test_bit(PLOOP_S_DENSE, &o->state));
 
 /* Counts from the next MERGE or GROW on. */
 static ssize_t tune_fsync_max_store(void *owner, const struct entry *e, const char *buf,
@@ -386,11 +359,7 @@ static ssize_t tune_fsync_max_store(void *owner, const struct entry *e, const ch
 	return len;
 }
 
-static struct entry tune_fsync_max = {
-	.attr = { .name = "fsync_max", .mode = 0644 },
-	.show = tune_fsync_max_show,
-	.store = tune_fsync_max_store,
-};
+EDIT(tune, struct ploop_device, fsync_max, "%d", READ_ONCE(o->fsync_max));
 
 static struct attribute *tune_attrs[] = {
 	&tune_check_zeros.attr,

@@ -356,6 +356,20 @@ all_moved()
 	merged "$T/top" "$T/base"
 }
 
+@test "a merge that failed is off, nothing else begins, and another MERGE carries it on" {
+	held_merge
+	echo 1 >"$SYS/pstate/aborted"
+	thaw
+	waiter_says EIO
+	is "$SYS/pdelta/1/transparent" 1
+	expect EIO "$DEV" merge
+	expect EBUSY "$DEV" del 0
+	expect EBUSY "$DEV" grow $((1024 * 2048)) cl="$CL"
+	echo 0 >"$SYS/pstate/aborted"
+	expect OK "$DEV" merge
+	merged "$T/top" "$T/base"
+}
+
 @test "a merge cut off by a crash goes on where it was" {
 	held_merge
 	crash_copy "$T/base" "$T/top"
