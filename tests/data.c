@@ -34,41 +34,14 @@ static const char usage[] =
 	"       data replay DIR JOURNAL                            is each noted file there, and right?\n"
 	"Numbers may end in k, m, g or t.\n";
 
+#include "util.h"
+
 #define SECTOR		512
 #define PAGE		4096
 #define WORDS		(SECTOR / sizeof(uint64_t))
 #define MAX_BLOCK	(1u << 20)
 #define MAX_FILE	(256 * 1024)
 #define NAME_BYTES	64
-
-static _Noreturn void die(const char *what)
-{
-	fprintf(stderr, "data: %s: %s\n", what, strerror(errno));
-	exit(2);
-}
-
-static _Noreturn void bad_usage(void)
-{
-	fputs(usage, stderr);
-	exit(2);
-}
-
-static uint64_t number(const char *text)
-{
-	static const char units[] = "kmgt";
-	const char *unit;
-	char *end;
-	uint64_t value = strtoull(text, &end, 0);
-
-	if (end == text)
-		bad_usage();
-	if (!*end)
-		return value;
-	unit = strchr(units, *end);
-	if (!unit || end[1])
-		bad_usage();
-	return value << (10 * (unit - units + 1));
-}
 
 static int xopen(const char *path, int flags)
 {
@@ -77,25 +50,6 @@ static int xopen(const char *path, int flags)
 	if (fd < 0)
 		die(path);
 	return fd;
-}
-
-static void *aligned(size_t len)
-{
-	void *p;
-
-	errno = posix_memalign(&p, PAGE, len);
-	if (errno)
-		die("memory");
-	return p;
-}
-
-/* splitmix64 */
-static uint64_t mix(uint64_t x)
-{
-	x += 0x9e3779b97f4a7c15;
-	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-	x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-	return x ^ (x >> 31);
 }
 
 /* each word depends on the seed, the sector and its place in it */

@@ -37,30 +37,10 @@ static const char usage[] =
 	"       ioctl FILE lock ro|rw             keep an OFD lock until stdin ends\n"
 	"       ioctl FILE getlk                  who locks it: UNLCK, RDLCK or WRLCK\n";
 
+#include "util.h"
+
 #define CONTROL_NODE	"/dev/ploop-control"
 #define BUFFER_BYTES	4096
-
-static _Noreturn void die(const char *what)
-{
-	fprintf(stderr, "ioctl: %s: %s\n", what, strerror(errno));
-	exit(2);
-}
-
-static _Noreturn void bad_usage(void)
-{
-	fputs(usage, stderr);
-	exit(2);
-}
-
-static unsigned long long number(const char *text)
-{
-	char *end;
-	unsigned long long value = strtoull(text, &end, 0);
-
-	if (!*text || *end)
-		bad_usage();
-	return value;
-}
 
 static int xopen(const char *path, int flags)
 {

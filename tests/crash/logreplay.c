@@ -30,6 +30,8 @@ static const char usage[] =
 	"         first entry after the last flush before TO, SEED is for apply, EPOCH the last mark eN before\n"
 	"         TO (or 0), MARK the last other one\n";
 
+#include "../util.h"
+
 #define LOG_MAGIC	0x6a736677736872ull
 #define LOG_VERSION	1
 #define FLAG_FLUSH	1u
@@ -50,32 +52,10 @@ static struct entry *entries;
 static uint64_t n_entries;
 static int log_fd;
 
-static _Noreturn void die(const char *what)
-{
-	fprintf(stderr, "logreplay: %s: %s\n", what, strerror(errno));
-	exit(2);
-}
-
 static _Noreturn void bad_log(const char *what)
 {
 	fprintf(stderr, "logreplay: the log %s\n", what);
 	exit(2);
-}
-
-static _Noreturn void bad_usage(void)
-{
-	fputs(usage, stderr);
-	exit(2);
-}
-
-static uint64_t number(const char *text)
-{
-	char *end;
-	uint64_t value = strtoull(text, &end, 0);
-
-	if (end == text || *end)
-		bad_usage();
-	return value;
 }
 
 static uint64_t random_state;

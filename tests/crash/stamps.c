@@ -32,6 +32,8 @@ static const char usage[] =
 	"       stamps last JOURNAL\n"
 	"         the last durable epoch\n";
 
+#include "../util.h"
+
 #define SECTOR		512u
 #define BLOCK		4096u
 #define CLUSTER		32768u
@@ -39,47 +41,6 @@ static const char usage[] =
 #define VERIFY_CHUNK	(1u << 20)
 #define MAX_COMPLAINTS	8
 #define MAX_CHOICES	8
-
-static _Noreturn void die(const char *what)
-{
-	fprintf(stderr, "stamps: %s: %s\n", what, strerror(errno));
-	exit(2);
-}
-
-static _Noreturn void bad_usage(void)
-{
-	fputs(usage, stderr);
-	exit(2);
-}
-
-static uint64_t number(const char *text)
-{
-	char *end;
-	uint64_t value = strtoull(text, &end, 0);
-
-	if (end == text || *end)
-		bad_usage();
-	return value;
-}
-
-static void *aligned(size_t len)
-{
-	void *p;
-
-	errno = posix_memalign(&p, BLOCK, len);
-	if (errno)
-		die("memory");
-	return p;
-}
-
-/* splitmix64 */
-static uint64_t mix(uint64_t x)
-{
-	x += 0x9e3779b97f4a7c15;
-	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-	x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-	return x ^ (x >> 31);
-}
 
 /* the first word is the epoch, so that a wrong sector tells where it is from */
 static void stamp(uint64_t *word, uint64_t sector, uint32_t epoch)
