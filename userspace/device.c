@@ -347,6 +347,10 @@ static int stop_device(struct ploop_device *dev, bool cancellable)
 			continue;
 		if (cancellable && ploop_cancelled())
 			return ploop_fail_cancelled();
+		if (ploop_sysfs_maintenance(dev->index) != PLOOP_MNTN_OFF)
+			return ploop_fail(PLOOP_EXIT_BUSY,
+					  "the driver still moves data of %s: `ploop info %s` shows how far it is",
+					  dev->node, dev->node);
 		return ploop_fail(PLOOP_EXIT_BUSY,
 				  "%s is still open after %d seconds: see `fuser -v %s*`, swap, and mounts in other containers",
 				  dev->node, STOP_SECONDS, dev->node);
