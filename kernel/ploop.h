@@ -126,7 +126,8 @@ struct ploop_grow {
  * @reserved: a control file handed the device out [ploop_devices_mutex]
  * @nr_deltas: levels in use [ctl_mutex; read without it for sysfs]
  * @level: deltas by level [ctl_mutex]
- * @slot: deltas by slot [a delta's goes when no epoch knows it any more]
+ * @slot: deltas by slot; one more than levels, for a delta that replaces one of a
+ *        full stack [a delta's goes when no epoch knows it any more]
  * @top: where writes go: the highest delta, or while merging the one below
  *       [quiesced]
  * @map: where each cluster is; NULL on a stopped device: START reads it
@@ -184,7 +185,7 @@ struct ploop_device {
 
 	unsigned int nr_deltas;
 	struct ploop_delta *level[PLOOP_MAX_LEVELS];
-	struct ploop_delta *slot[PLOOP_MAX_LEVELS];
+	struct ploop_delta *slot[PLOOP_MAX_LEVELS + 1];
 	struct ploop_delta *top;
 	struct ploop_map *map;
 	struct ploop_delta *trans;
