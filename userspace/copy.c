@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -33,8 +32,6 @@
 #define MAX_PIECE	(8u << 20)
 /* direct I/O wants offsets, lengths and buffers to be multiples of this at most */
 #define DIRECT_ALIGN	4096u
-/* room for "/proc/self/fd/N" */
-#define PROC_FD_PATH	64
 
 /**
  * ploop_copy_file_open() - get a file of an image ready
@@ -43,13 +40,11 @@
  */
 void ploop_copy_file_open(struct ploop_copy_file *file, const struct ploop_image *img)
 {
-	char proc[PROC_FD_PATH];
-
-	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", img->fd);
 	file->path = img->path;
 	file->fd = img->fd;
 	/* some filesystems cannot do that: then it is -1 */
-	file->direct_fd = open(proc, (img->writable ? O_RDWR : O_RDONLY) | O_DIRECT | O_CLOEXEC);
+	file->direct_fd = ploop_file_reopen(img->fd, (img->writable ? O_RDWR : O_RDONLY) |
+						     O_DIRECT | O_CLOEXEC);
 }
 
 /**

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cancel.h"
+#include "file.h"
 #include "report.h"
 #include "size.h"
 #include "sysfs.h"
@@ -19,8 +20,6 @@
 #define CONTROL_NODE	"/dev/ploop-control"
 #define CONTROL_DEV	"/sys/class/misc/ploop-control/dev"
 #define CONTROL_MODE	(S_IFCHR | 0600)
-/* room for "/proc/self/fd/N" */
-#define PROC_FD_PATH	64
 
 /* how long the node of a freshly loaded module may take */
 #define CONTROL_SECONDS	5
@@ -218,13 +217,11 @@ static int add_failed(const struct ploop_device *dev, const struct ploop_image *
 static int open_for_driver(const struct ploop_image *img, bool readonly)
 {
 	const int flags = (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC;
-	char proc[PROC_FD_PATH];
 	int fd;
 
-	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", img->fd);
-	fd = open(proc, flags | O_DIRECT);
+	fd = ploop_file_reopen(img->fd, flags | O_DIRECT);
 	if (fd < 0 && errno == EINVAL)
-		fd = open(proc, flags);
+		fd = ploop_file_reopen(img->fd, flags);
 	return fd;
 }
 

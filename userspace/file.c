@@ -4,12 +4,25 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
 #include <unistd.h>
 
 #include "report.h"
+
+struct proc_path {
+	char text[64];
+};
+
+static struct proc_path proc_path(int fd)
+{
+	struct proc_path path;
+
+	snprintf(path.text, sizeof(path.text), "/proc/self/fd/%d", fd);
+	return path;
+}
 
 /**
  * ploop_file_read() - read a whole range
@@ -68,6 +81,32 @@ int ploop_file_write(int fd, const void *buf, size_t len, uint64_t offset)
 		offset += (uint64_t)n;
 	}
 	return 0;
+}
+
+/**
+ * ploop_file_reopen() - open the inode of an open file once more
+ * @fd: the file
+ * @flags: for open()
+ *
+ * The inode cannot change on the way, even when the file was renamed.
+ *
+ * Return: a descriptor, or -1 with errno. Says nothing.
+ */
+int ploop_file_reopen(int fd, int flags)
+{
+	return open(proc_path(fd).text, flags);
+}
+
+/**
+ * ploop_file_link() - give a name to a file that was opened with O_TMPFILE
+ * @fd: the file
+ * @path: the name; it must not exist
+ *
+ * Return: 0, or -1 with errno. Says nothing.
+ */
+int ploop_file_link(int fd, const char *path)
+{
+	return linkat(AT_FDCWD, proc_path(fd).text, AT_FDCWD, path, AT_SYMLINK_FOLLOW);
 }
 
 /**

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Whole reads and writes, and durable directory entries.
+ * Whole reads and writes, other ways to a file that is open, and durable directory
+ * entries.
  */
 #ifndef PLOOP_FILE_H
 #define PLOOP_FILE_H
@@ -10,6 +11,8 @@
 
 int ploop_file_read(int fd, void *buf, size_t len, uint64_t offset);
 int ploop_file_write(int fd, const void *buf, size_t len, uint64_t offset);
+int ploop_file_reopen(int fd, int flags);
+int ploop_file_link(int fd, const char *path);
 int ploop_file_sync_dir(const char *path);
 
 #endif /* PLOOP_FILE_H */

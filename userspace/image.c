@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -16,8 +15,6 @@
 #include "report.h"
 #include "size.h"
 
-/* room for "/proc/self/fd/N" */
-#define PROC_FD_PATH	64
 /* zeros are written in pieces of this many bytes */
 #define ZERO_PIECE	(1u << 20)
 /* st_blocks counts these, whatever the block size of the filesystem */
@@ -115,11 +112,9 @@ out_close_image:
  */
 int ploop_image_reopen(struct ploop_image *img, bool writable)
 {
-	char proc[PROC_FD_PATH];
 	int fd;
 
-	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", img->fd);
-	fd = open(proc, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+	fd = ploop_file_reopen(img->fd, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
 	if (fd < 0)
 		return ploop_fail_errno(PLOOP_EXIT_OPEN, "cannot open %s%s", img->path,
 					writable ? " for writing" : "");

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -167,26 +168,70 @@ static int write_raw(struct ploop_image *img, const struct ploop_image_params *p
 	return 0;
 }
 
-/* O_EXCL, so that what is removed on failure is surely our own */
-static int create_file(struct ploop_image *img, const char *path)
+static int exists_already(const char *path)
+{
+	return ploop_fail(PLOOP_EXIT_PARAM,
+			  "%s exists already; remove it or choose another name", path);
+}
+
+/*
+ * Without a name where the filesystem can do that; else with O_EXCL, so that
+ * what is removed on failure is our own.
+ */
+static int open_new(struct ploop_image *img)
+{
+	char *copy = strdup(img->path);
+
+	if (!copy)
+		return ploop_fail_memory();
+	img->fd = open(dirname(copy), O_TMPFILE | O_RDWR | O_CLOEXEC, PLOOP_IMAGE_MODE);
+	free(copy);
+	if (img->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR))
+		img->fd = open(img->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, PLOOP_IMAGE_MODE);
+	if (img->fd >= 0)
+		return 0;
+	if (errno == EEXIST)
+		return exists_already(img->path);
+	return ploop_fail_errno(PLOOP_EXIT_CREATE, "cannot create %s", img->path);
+}
+
+static int create_file(struct ploop_image *img)
 {
 	struct stat st;
+	int rc;
 
-	img->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, PLOOP_IMAGE_MODE);
-	if (img->fd < 0 && errno == EEXIST)
-		return ploop_fail(PLOOP_EXIT_PARAM,
-				  "%s exists already; remove it or choose another name", path);
-	if (img->fd < 0)
-		return ploop_fail_errno(PLOOP_EXIT_CREATE, "cannot create %s", path);
+	/* told before the work; what counts is link_file() */
+	if (!lstat(img->path, &st))
+		return exists_already(img->path);
+	rc = open_new(img);
+	if (rc)
+		return rc;
 	if (fstat(img->fd, &st))
-		return ploop_fail_errno(PLOOP_EXIT_STAT, "cannot examine %s", path);
+		return ploop_fail_errno(PLOOP_EXIT_STAT, "cannot examine %s", img->path);
 	img->dev = st.st_dev;
 	img->ino = st.st_ino;
-	free(img->path);
-	img->path = realpath(path, NULL);
-	if (!img->path)
-		return ploop_fail_errno(PLOOP_EXIT_CREATE, "cannot resolve %s", path);
 	return 0;
+}
+
+/* what has a name is a whole image, durably, whenever the power goes */
+static int link_file(struct ploop_image *img)
+{
+	struct stat st;
+	char *path;
+
+	if (fstat(img->fd, &st))
+		return ploop_fail_errno(PLOOP_EXIT_STAT, "cannot examine %s", img->path);
+	if (!st.st_nlink && ploop_file_link(img->fd, img->path)) {
+		if (errno == EEXIST)
+			return exists_already(img->path);
+		return ploop_fail_errno(PLOOP_EXIT_CREATE, "cannot create %s", img->path);
+	}
+	path = realpath(img->path, NULL);
+	if (!path)
+		return ploop_fail_errno(PLOOP_EXIT_CREATE, "cannot resolve %s", img->path);
+	free(img->path);
+	img->path = path;
+	return ploop_file_sync_dir(img->path);
 }
 
 static int write_image(struct ploop_image *img, const struct ploop_image_params *params)
@@ -200,7 +245,7 @@ static int write_image(struct ploop_image *img, const struct ploop_image_params 
 	if (rc)
 		return rc;
 	rc = ploop_image_sync(img);
-	return rc ? rc : ploop_file_sync_dir(img->path);
+	return rc ? rc : link_file(img);
 }
 
 /**
@@ -227,7 +272,7 @@ int ploop_image_create(struct ploop_image *img, const char *path,
 	rc = img->format == PLOOP_FMT_RAW ? 0 : ploop_image_plan(img, params);
 	if (rc)
 		goto out_close_image;
-	rc = create_file(img, path);
+	rc = create_file(img);
 	if (rc && img->fd < 0)
 		goto out_close_image;
 	if (!rc)
