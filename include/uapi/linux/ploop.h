@@ -215,6 +215,95 @@ struct ploop_index_update_ctl {
 	struct ploop_reloc_map reloc_map[];
 } __attribute__((aligned(8)));
 
+/**
+ * struct ploop_balloon_ctl - argument of BALLOON
+ * @mntn_type: out: enum ploop_maintenance after the call
+ * @alloc_head: out, FBLOADED and RELOC: end of the image file when the list of
+ *              free blocks was loaded, clusters; else 0
+ * @level: out, FBLOADED and RELOC: the top level then; else 0
+ * @inflate: 1: OFF becomes BALLOON
+ * @keep_intact: 0: BALLOON becomes OFF unless @inflate; 1: it stays;
+ *               2: a question only, nothing changes
+ * @mbz1: zero
+ * @mbz2: zero
+ */
+struct ploop_balloon_ctl {
+	__u32 mntn_type;
+	__u32 alloc_head;
+	__u8  level;
+	__u8  inflate;
+	__u8  keep_intact;
+	__u8  mbz1;
+	__u32 mbz2;
+} __attribute__((aligned(8)));
+
+/**
+ * struct ploop_freeblks_extent - consecutive clusters whose content nobody needs
+ * @clu: first cluster of the device
+ * @iblk: where the top's image file has it, in clusters; the others follow
+ * @len: number of clusters
+ */
+struct ploop_freeblks_extent {
+	__u32 clu;
+	__u32 iblk;
+	__u32 len;
+} __attribute__((aligned(8)));
+
+/**
+ * struct ploop_freeblks_ctl - argument of FREEBLKS and FBGET
+ * @n_extents: number of elements of @extents; FBGET: in: how many there is room
+ *             for, 0: only count; out: how many there are
+ * @alloc_head: out: end of the image file when the list was loaded, clusters
+ * @level: the top level; FREEBLKS: in, FBGET: out
+ * @mbz1: zero
+ * @mbz2: zero
+ * @mbz3: zero
+ * @extents: FREEBLKS: in, in any order; FBGET: out, by @iblk
+ */
+struct ploop_freeblks_ctl {
+	__u32 n_extents;
+	__u32 alloc_head;
+	__u8  level;
+	__u8  mbz1;
+	__u16 mbz2;
+	__u32 mbz3;
+	struct ploop_freeblks_extent extents[];
+} __attribute__((aligned(8)));
+
+/**
+ * struct ploop_relocblks_extent - consecutive clusters at the end of an image file
+ * @clu: first cluster of the device
+ * @iblk: where the top's image file has it, in clusters
+ * @len: number of clusters
+ * @free: 1: they are in the list of free blocks, 0: they have to be kept
+ */
+struct ploop_relocblks_extent {
+	__u32 clu;
+	__u32 iblk;
+	__u32 len;
+	__u32 free;
+} __attribute__((aligned(8)));
+
+/**
+ * struct ploop_relocblks_ctl - argument of RELOCBLKS
+ * @n_extents: number of elements of @extents
+ * @n_scanned: clusters before @alloc_head that the list is about
+ * @alloc_head: in: as from FREEBLKS; out: clusters the file became shorter by
+ * @level: as given to FREEBLKS
+ * @mbz1: zero
+ * @mbz2: zero
+ * @extents: every cluster in use among those scanned, and free ones, by @iblk
+ */
+struct ploop_relocblks_ctl {
+	__u32 n_extents;
+	__u32 n_scanned;
+	__u32 alloc_head;
+	__u8  level;
+	__u8  mbz1;
+	__u16 mbz2;
+	struct ploop_relocblks_extent extents[];
+} __attribute__((aligned(8)));
+
 /** PLOOP_IOC_ADD_DELTA: struct ploop_ctl_delta; new top level of a stopped device */
 #define PLOOP_IOC_ADD_DELTA	_IOW('P', 0, struct ploop_ctl)
 /** PLOOP_IOC_CLEAR: detach all deltas of a stopped device */
@@ -248,8 +337,38 @@ struct ploop_index_update_ctl {
  * MERGE. Without an argument: wait for a grow that is under way
  */
 #define PLOOP_IOC_GROW		_IOW('P', 17, struct ploop_ctl)
+/**
+ * PLOOP_IOC_FBGET: struct ploop_freeblks_ctl; the list of free blocks; ENOSPC
+ * when there is no room for it
+ */
+#define PLOOP_IOC_FBGET		_IOW('P', 18, struct ploop_freeblks_ctl)
+/** PLOOP_IOC_BALLOON: struct ploop_balloon_ctl; ask for the state, or change it */
+#define PLOOP_IOC_BALLOON	_IOW('P', 19, struct ploop_balloon_ctl)
+/**
+ * PLOOP_IOC_FREEBLKS: struct ploop_freeblks_ctl; BALLOON becomes FBLOADED: what
+ * these clusters hold is given up
+ */
+#define PLOOP_IOC_FREEBLKS	_IOW('P', 20, struct ploop_freeblks_ctl)
+/**
+ * PLOOP_IOC_RELOCBLKS: struct ploop_relocblks_ctl; make the image file shorter;
+ * waits like MERGE
+ */
+#define PLOOP_IOC_RELOCBLKS	_IOW('P', 21, struct ploop_relocblks_ctl)
 /** PLOOP_IOC_GETDEVICE: find a free device; racy, see PLOOP_CTL_GET */
 #define PLOOP_IOC_GETDEVICE	_IOW('P', 22, struct ploop_getdevice_ctl)
+/** PLOOP_IOC_DISCARD_INIT: OFF becomes DISCARD: the next discard is collected */
+#define PLOOP_IOC_DISCARD_INIT	_IO('P', 23)
+/** PLOOP_IOC_DISCARD_FINI: end of DISCARD */
+#define PLOOP_IOC_DISCARD_FINI	_IO('P', 24)
+/** PLOOP_IOC_DISCARD_WAIT: wait for a discard: 1, or for DISCARD_FINI: 0 */
+#define PLOOP_IOC_DISCARD_WAIT	_IO('P', 25)
+/** PLOOP_IOC_FBDROP: forget the list of free blocks */
+#define PLOOP_IOC_FBDROP	_IO('P', 26)
+/**
+ * PLOOP_IOC_FBFILTER: the argument is a number of clusters; forget shorter extents
+ * of a collected discard; returns how many clusters are left
+ */
+#define PLOOP_IOC_FBFILTER	_IOR('P', 27, unsigned long)
 /** PLOOP_IOC_MAX_DELTA_SIZE: __u64 sectors; limit of the top delta's file */
 #define PLOOP_IOC_MAX_DELTA_SIZE _IOW('P', 28, __u64)
 
@@ -309,6 +428,19 @@ _Static_assert(PLOOP_IOC_REPLACE_DELTA == 0x4018500d, "REPLACE_DELTA");
 _Static_assert(PLOOP_IOC_TRUNCATE == 0x4010500e, "TRUNCATE");
 _Static_assert(PLOOP_IOC_UPDATE_INDEX == 0x40085010, "UPDATE_INDEX");
 _Static_assert(PLOOP_IOC_GROW == 0x40185011, "GROW");
+_Static_assert(sizeof(struct ploop_balloon_ctl) == 16, "ploop_balloon_ctl");
+_Static_assert(sizeof(struct ploop_freeblks_extent) == 16, "ploop_freeblks_extent");
+_Static_assert(sizeof(struct ploop_freeblks_ctl) == 16, "ploop_freeblks_ctl");
+_Static_assert(sizeof(struct ploop_relocblks_extent) == 16, "ploop_relocblks_extent");
+_Static_assert(sizeof(struct ploop_relocblks_ctl) == 16, "ploop_relocblks_ctl");
+_Static_assert(PLOOP_IOC_FBGET == 0x40105012, "FBGET");
+_Static_assert(PLOOP_IOC_BALLOON == 0x40105013, "BALLOON");
+_Static_assert(PLOOP_IOC_FREEBLKS == 0x40105014, "FREEBLKS");
+_Static_assert(PLOOP_IOC_RELOCBLKS == 0x40105015, "RELOCBLKS");
+_Static_assert(PLOOP_IOC_DISCARD_INIT == 0x5017, "DISCARD_INIT");
+_Static_assert(PLOOP_IOC_DISCARD_FINI == 0x5018, "DISCARD_FINI");
+_Static_assert(PLOOP_IOC_DISCARD_WAIT == 0x5019, "DISCARD_WAIT");
+_Static_assert(PLOOP_IOC_FBDROP == 0x501a, "FBDROP");
 _Static_assert(PLOOP_IOC_SYNC == 0x500b, "SYNC");
 _Static_assert(PLOOP_IOC_GETDEVICE == 0x40085016, "GETDEVICE");
 _Static_assert(PLOOP_IOC_MAX_DELTA_SIZE == 0x4008501c, "MAX_DELTA_SIZE");
