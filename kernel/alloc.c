@@ -12,14 +12,25 @@
 
 #define PREALLOC_MAX_BYTES	(128U << 20)
 
-/* Which clusters of the file the delta uses, as the map has it. */
-static int collect_used(struct ploop_delta *delta, const struct ploop_map *map,
-			struct ploop_bitmap *used)
+/**
+ * ploop_alloc_used() - find out which clusters of its file a delta uses
+ * @delta: the delta
+ * @map: map in which all its clusters are found
+ * @used: out: they are added to this set; may be NULL
+ * @end: out: one past the last of them, or the end of the index
+ *
+ * Of clusters that are moved or allocated meanwhile either state may be seen.
+ *
+ * Context: process, may sleep; ctl_mutex.
+ * Return: 0 or -ENOMEM.
+ */
+int ploop_alloc_used(const struct ploop_delta *delta, const struct ploop_map *map,
+		     struct ploop_bitmap *used, u64 *end)
 {
-	struct ploop_alloc *a = &delta->alloc;
 	u32 clu;
 	int err;
 
+	*end = delta->index_clusters;
 	for (clu = 0; clu < map->clusters;) {
 		u64 entry = ploop_map_lookup(map, clu);
 
@@ -30,10 +41,10 @@ static int collect_used(struct ploop_delta *delta, const struct ploop_map *map,
 		clu++;
 		if (ploop_entry_slot(entry) != delta->slot)
 			continue;
-		err = ploop_bitmap_set(used, ploop_entry_iblk(entry), GFP_KERNEL);
+		err = used ? ploop_bitmap_set(used, ploop_entry_iblk(entry), GFP_KERNEL) : 0;
 		if (err < 0)
 			return err;
-		a->head = max_t(u64, a->head, (u64)ploop_entry_iblk(entry) + 1);
+		*end = max_t(u64, *end, (u64)ploop_entry_iblk(entry) + 1);
 		cond_resched();
 	}
 	return 0;
@@ -84,11 +95,11 @@ int ploop_alloc_start(struct ploop_delta *delta, const struct ploop_map *map)
 	ploop_bitmap_init(&a->reusable);
 	a->cursor = 0;
 	a->floor = 0;
+	a->ceiling = PLOOP_NO_CEILING;
 	if (delta->rdonly || !delta->fmt->stackable)
 		return 0;
-	a->head = delta->index_clusters;
 	ploop_bitmap_init(&used);
-	err = collect_used(delta, map, &used);
+	err = ploop_alloc_used(delta, map, &used, &a->head);
 	if (!err)
 		err = free_holes(delta, map, &used);
 	ploop_bitmap_destroy(&used);
@@ -130,45 +141,184 @@ int ploop_alloc_stop(struct ploop_delta *delta)
 	return err;
 }
 
-static void clear_below(struct ploop_bitmap *set, u64 floor)
+static void clear_bits(struct ploop_bitmap *set, u64 from, u64 end)
 {
-	u64 bit = 0;
-
-	while (set->weight && (bit = ploop_bitmap_next_set(set, bit, floor)) < floor)
-		ploop_bitmap_clear(set, bit++);
+	while (set->weight && (from = ploop_bitmap_next_set(set, from, end)) < end)
+		ploop_bitmap_clear(set, from++);
 }
 
 /**
- * ploop_alloc_set_floor() - keep the beginning of a file free of new clusters
+ * ploop_alloc_limit() - say where new clusters may lie
  * @delta: top delta of a running device
- * @floor: no cluster below this is given out; 0: no limit
+ * @floor: no cluster below this is given out
+ * @ceiling: no hole from this on is given out, but the end of the file is
  *
  * An allocation made before may still not be in the map when this returns.
  *
  * Context: process, may sleep; ctl_mutex.
  */
-void ploop_alloc_set_floor(struct ploop_delta *delta, u32 floor)
+void ploop_alloc_limit(struct ploop_delta *delta, u64 floor, u64 ceiling)
 {
 	struct ploop_alloc *a = &delta->alloc;
 
 	mutex_lock(&a->mutex);
 	a->floor = floor;
-	a->head = max_t(u64, a->head, floor);
+	a->ceiling = ceiling;
+	a->head = max(a->head, floor);
 	a->prealloc_end = max(a->prealloc_end, a->head);
-	clear_below(&a->clean, floor);
-	clear_below(&a->reusable, floor);
 	mutex_unlock(&a->mutex);
+}
+
+/**
+ * ploop_alloc_unlimit() - end of ploop_alloc_limit()
+ * @delta: the delta; its index may have grown over free clusters
+ *
+ * Context: process, may sleep; ctl_mutex.
+ */
+void ploop_alloc_unlimit(struct ploop_delta *delta)
+{
+	struct ploop_alloc *a = &delta->alloc;
+
+	mutex_lock(&a->mutex);
+	a->floor = 0;
+	a->ceiling = PLOOP_NO_CEILING;
+	clear_bits(&a->clean, 0, delta->index_clusters);
+	clear_bits(&a->reusable, 0, delta->index_clusters);
+	mutex_unlock(&a->mutex);
+}
+
+/**
+ * ploop_alloc_freeze() - from now on new clusters lie at the end of the file only
+ * @delta: top delta of a running device
+ *
+ * Context: process, may sleep; ctl_mutex.
+ * Return: the end of the file, clusters.
+ */
+u64 ploop_alloc_freeze(struct ploop_delta *delta)
+{
+	struct ploop_alloc *a = &delta->alloc;
+	u64 head;
+
+	mutex_lock(&a->mutex);
+	head = a->floor = a->head;
+	mutex_unlock(&a->mutex);
+	return head;
+}
+
+/**
+ * ploop_alloc_head() - where the file ends
+ * @delta: top delta of a running device
+ *
+ * Context: process, may sleep.
+ * Return: the end of the file, clusters; what is allocated ahead is behind it.
+ */
+u64 ploop_alloc_head(struct ploop_delta *delta)
+{
+	struct ploop_alloc *a = &delta->alloc;
+	u64 head;
+
+	mutex_lock(&a->mutex);
+	head = a->head;
+	mutex_unlock(&a->mutex);
+	return head;
+}
+
+/**
+ * ploop_alloc_has_room() - can a cluster move down
+ * @delta: top delta of a running device
+ *
+ * Context: worker, may sleep.
+ * Return: false when holes only are wanted, and there is none.
+ */
+bool ploop_alloc_has_room(struct ploop_delta *delta)
+{
+	struct ploop_alloc *a = &delta->alloc;
+	bool room;
+
+	mutex_lock(&a->mutex);
+	room = a->ceiling == PLOOP_NO_CEILING ||
+	       ploop_bitmap_next_set(&a->clean, a->floor, a->ceiling) < a->ceiling ||
+	       ploop_bitmap_next_set(&a->reusable, a->floor, a->ceiling) < a->ceiling;
+	mutex_unlock(&a->mutex);
+	return room;
+}
+
+/**
+ * ploop_alloc_plan() - how short can the file become
+ * @delta: top delta of a running device
+ * @used: clusters in use
+ * @window: the file does not become shorter than this, clusters
+ *
+ * Context: process, may sleep; ctl_mutex.
+ * Return: the lowest cluster such that all used ones from it on have a hole
+ * below it to move to.
+ */
+u64 ploop_alloc_plan(struct ploop_delta *delta, struct ploop_bitmap *used, u64 window)
+{
+	struct ploop_alloc *a = &delta->alloc;
+	u64 end, holes, above = 0;
+
+	mutex_lock(&a->mutex);
+	holes = a->clean.weight + a->reusable.weight;
+	for (end = a->head; end > window; end--) {
+		holes -= ploop_bitmap_test(&a->clean, end - 1) ||
+			 ploop_bitmap_test(&a->reusable, end - 1);
+		above += ploop_bitmap_test(used, end - 1);
+		if (above > holes)
+			break;
+	}
+	mutex_unlock(&a->mutex);
+	return end;
+}
+
+/**
+ * ploop_alloc_cut() - cut free clusters off the end of the file
+ * @delta: top delta of a running device
+ * @head: end of the file when the caller found out that they are free
+ * @end: clusters that the file keeps; the index on the disk names none from it
+ *       on, nobody knows one from an older lookup, and none is given out
+ *
+ * Durable when this returns, so that what comes there next reads as zeros.
+ *
+ * Context: process, sleeps; flush_mutex.
+ * Return: 0; -EAGAIN the file has become longer; errors of the host.
+ */
+int ploop_alloc_cut(struct ploop_delta *delta, u64 head, u64 end)
+{
+	struct ploop_alloc *a = &delta->alloc;
+	int err = -EAGAIN;
+
+	lockdep_assert_held(&delta->plo->flush_mutex);
+	mutex_lock(&a->mutex);
+	if (a->head != head)
+		goto out_unlock;
+	err = delta->io->truncate(delta, ploop_iblk_pos(delta->plo, end));
+	if (!err)
+		err = ploop_delta_sync(delta, true);
+	if (err)
+		goto out_unlock;
+	a->head = end;
+	a->prealloc_end = end;
+	clear_bits(&a->clean, end, head);
+	clear_bits(&a->reusable, end, head);
+out_unlock:
+	mutex_unlock(&a->mutex);
+	return err;
 }
 
 static bool take_from(struct ploop_alloc *a, struct ploop_bitmap *set, u32 *iblk)
 {
-	u64 found;
+	u64 end = min(a->head, a->ceiling), from, found;
 
-	if (!set->weight)
+	if (!set->weight || a->floor >= end)
 		return false;
-	found = ploop_bitmap_next_set(set, a->cursor, a->head);
-	if (found == a->head)
-		found = ploop_bitmap_next_set(set, 0, a->cursor);
+	from = clamp(a->cursor, a->floor, end);
+	found = ploop_bitmap_next_set(set, from, end);
+	if (found == end) {
+		found = ploop_bitmap_next_set(set, a->floor, from);
+		if (found == from)
+			return false;
+	}
 	ploop_bitmap_clear(set, found);
 	a->cursor = found + 1;
 	*iblk = found;

@@ -157,6 +157,106 @@ static int ioc_grow(struct ploop_device *plo, struct block_device *bdev, void __
 	return ploop_grow(plo, size);
 }
 
+static int ioc_balloon(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
+{
+	struct ploop_balloon_ctl ctl;
+	int err;
+
+	if (!plo->top)
+		return -ENOENT;
+	if (copy_from_user(&ctl, arg, sizeof(ctl)))
+		return -EFAULT;
+	err = ploop_balloon(plo, &ctl);
+	if (err)
+		return err;
+	return copy_to_user(arg, &ctl, sizeof(ctl)) ? -EFAULT : 0;
+}
+
+static int ioc_freeblks(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
+{
+	struct ploop_freeblks_ctl ctl;
+	int err;
+
+	if (!plo->top)
+		return -ENOENT;
+	if (plo->maintenance != PLOOP_MNTN_BALLOON)
+		return plo->maintenance == PLOOP_MNTN_OFF ? -EINVAL : -EBUSY;
+	if (copy_from_user(&ctl, arg, sizeof(ctl)))
+		return -EFAULT;
+	err = ploop_balloon_load(plo, &ctl, arg + sizeof(ctl));
+	if (err)
+		return err;
+	ctl.alloc_head = plo->balloon.head;
+	return copy_to_user(arg, &ctl, sizeof(ctl)) ? -EFAULT : 0;
+}
+
+static int ioc_fbget(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
+{
+	struct ploop_freeblks_ctl ctl;
+	int err;
+
+	if (!plo->top)
+		return -ENOENT;
+	if (!ploop_balloon_has_list(plo))
+		return -EINVAL;
+	if (copy_from_user(&ctl, arg, sizeof(ctl)))
+		return -EFAULT;
+	err = ploop_balloon_get(plo, &ctl, arg + sizeof(ctl));
+	if (err)
+		return err;
+	return copy_to_user(arg, &ctl, sizeof(ctl)) ? -EFAULT : 0;
+}
+
+static int ioc_fbdrop(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
+{
+	return plo->top ? ploop_balloon_drop(plo) : -ENOENT;
+}
+
+static int ioc_relocblks(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
+{
+	struct ploop_relocblks_ctl ctl;
+	int err;
+
+	if (!plo->top)
+		return -ENOENT;
+	if (plo->maintenance != PLOOP_MNTN_FBLOADED && plo->maintenance != PLOOP_MNTN_RELOC)
+		return -EINVAL;
+	if (copy_from_user(&ctl, arg, sizeof(ctl)))
+		return -EFAULT;
+	err = ploop_reloc(plo, &ctl, arg + sizeof(ctl));
+	if (err)
+		return err;
+	return copy_to_user(arg, &ctl, sizeof(ctl)) ? -EFAULT : 0;
+}
+
+static int ioc_discard_init(struct ploop_device *plo, struct block_device *bdev,
+			    void __user *arg)
+{
+	if (!plo->top)
+		return -EINVAL;
+	if (!plo->top->fmt->stackable)
+		return -EOPNOTSUPP;
+	return is_busy(plo) ? -EBUSY : ploop_collect_start(plo);
+}
+
+static int ioc_discard_fini(struct ploop_device *plo, struct block_device *bdev,
+			    void __user *arg)
+{
+	return ploop_collect_end(plo);
+}
+
+static int ioc_discard_wait(struct ploop_device *plo, struct block_device *bdev,
+			    void __user *arg)
+{
+	return ploop_collect_wait(plo);
+}
+
+/* The argument itself is the number. */
+static int ioc_fbfilter(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
+{
+	return ploop_collect_filter(plo, (unsigned long)arg);
+}
+
 static int ioc_clear(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
 {
 	/* STOP left what was under way. */
@@ -215,6 +315,15 @@ static const struct command commands[] = {
 	{ PLOOP_IOC_TRUNCATE,		ioc_truncate },
 	{ PLOOP_IOC_UPDATE_INDEX,	ioc_update_index },
 	{ PLOOP_IOC_GROW,		ioc_grow },
+	{ PLOOP_IOC_FBGET,		ioc_fbget },
+	{ PLOOP_IOC_BALLOON,		ioc_balloon },
+	{ PLOOP_IOC_FREEBLKS,		ioc_freeblks },
+	{ PLOOP_IOC_RELOCBLKS,		ioc_relocblks },
+	{ PLOOP_IOC_DISCARD_INIT,	ioc_discard_init },
+	{ PLOOP_IOC_DISCARD_FINI,	ioc_discard_fini },
+	{ PLOOP_IOC_DISCARD_WAIT,	ioc_discard_wait },
+	{ PLOOP_IOC_FBDROP,		ioc_fbdrop },
+	{ PLOOP_IOC_FBFILTER,		ioc_fbfilter },
 	{ PLOOP_IOC_MAX_DELTA_SIZE,	ioc_max_delta_size },
 };
 

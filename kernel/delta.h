@@ -20,6 +20,9 @@ struct ploop_io_ops;
 /** PLOOP_INDEX_BATCH: index pages written between two syncs */
 #define PLOOP_INDEX_BATCH	32
 
+/** PLOOP_NO_CEILING: ploop_alloc.ceiling: above every cluster */
+#define PLOOP_NO_CEILING	(1ULL << 32)
+
 /**
  * struct ploop_image - attached image file, known to all devices
  * @list: registry [images_mutex]
@@ -41,7 +44,10 @@ struct ploop_image {
  * @reusable: free clusters with old content; used by dense devices only [mutex]
  * @head: next cluster at the end of the file [mutex]
  * @prealloc_end: clusters below this have space in the host [mutex]
- * @floor: clusters below this are not given out: the index grows there [mutex]
+ * @floor: clusters below this are not given out: the index grows there, or a
+ *         client has listed what lies there [mutex]
+ * @ceiling: holes from here on are not given out: the file is to end here, or
+ *           PLOOP_NO_CEILING [mutex]
  * @cursor: where the search for a clean cluster starts [mutex]
  */
 struct ploop_alloc {
@@ -51,6 +57,7 @@ struct ploop_alloc {
 	u64 head;
 	u64 prealloc_end;
 	u64 floor;
+	u64 ceiling;
 	u64 cursor;
 };
 

@@ -92,6 +92,8 @@ static struct ploop_device *device_alloc(int index)
 	mutex_init(&plo->flush_mutex);
 	mutex_init(&plo->move.mutex);
 	init_waitqueue_head(&plo->move.wait);
+	mutex_init(&plo->balloon.mutex);
+	init_waitqueue_head(&plo->balloon.wait);
 	spin_lock_init(&plo->trans_lock);
 	spin_lock_init(&plo->cluster_lock);
 	spin_lock_init(&plo->park_lock);

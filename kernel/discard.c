@@ -94,8 +94,10 @@ static void unmap(struct ploop_io *io, u64 entry)
 /* Is unmapping allowed, and does it leave zeros? */
 static bool can_unmap(struct ploop_io *io, u64 entry, const struct part *r)
 {
-	return r->whole && io->plo->top->fmt->stackable && !(entry & PLOOP_ENTRY_SHADOW) &&
-	       !(io->bio->bi_opf & REQ_NOUNMAP);
+	struct ploop_device *plo = io->plo;
+
+	return r->whole && plo->top->fmt->stackable && !(entry & PLOOP_ENTRY_SHADOW) &&
+	       !(io->bio->bi_opf & REQ_NOUNMAP) && !test_bit(PLOOP_S_KEEP_MAPPED, &plo->state);
 }
 
 /* Under the cluster lock. */
@@ -144,6 +146,10 @@ void ploop_io_discard(struct ploop_io *io)
 	struct part r;
 	int err = 0;
 
+	if (test_bit(PLOOP_S_COLLECT, &io->plo->state) && !must_be_zero(io)) {
+		ploop_collect_discard(io);
+		return;
+	}
 	while (!err && skip_holes(io)) {
 		r = part_of(io);
 		if (!ploop_cluster_trylock(io, r.clu))

@@ -30,32 +30,6 @@ static int check(struct ploop_device *plo, u64 size)
 	       -EINVAL : 0;
 }
 
-/* Marks what lies where the index will be, or takes the marks back. */
-static u64 mark(struct ploop_device *plo, u32 end, bool moving)
-{
-	struct ploop_map *map = plo->map;
-	u64 n = 0;
-	u32 clu;
-
-	for (clu = 0; clu < map->clusters;) {
-		u64 entry = ploop_map_lookup(map, clu), new = entry & ~PLOOP_ENTRY_MOVING;
-		u32 next = entry ? clu + 1 : ploop_map_hole_end(map, clu);
-
-		cond_resched();
-		if (entry && ploop_entry_slot(entry) == plo->top->slot &&
-		    ploop_entry_iblk(entry) < end) {
-			if (moving)
-				new |= PLOOP_ENTRY_MOVING;
-			/* A discard was quicker: look again. */
-			if (new != entry && !ploop_map_replace(map, clu, entry, new))
-				continue;
-			n += moving;
-		}
-		clu = next;
-	}
-	return n;
-}
-
 /*
  * Nobody is given a cluster below the new end of the index, nobody writes to
  * one in place, and none is on its way to be punched, when this returns.
@@ -65,21 +39,21 @@ static u64 vacate(struct ploop_device *plo)
 	u32 end = plo->grow.index_clusters;
 	u64 n;
 
-	ploop_alloc_set_floor(plo->top, end);
+	ploop_alloc_limit(plo->top, end, PLOOP_NO_CEILING);
 	/* Whoever allocated before has published his cluster after this. */
 	ploop_epoch_flip(&plo->epoch);
-	n = mark(plo, end, true);
+	n = ploop_move_mark(plo, 0, end);
 	ploop_epoch_flip(&plo->epoch);
 	ploop_reclaim_pause(plo);
-	ploop_reclaim_drop_below(plo->top, end);
+	ploop_reclaim_keep(plo->top, end, PLOOP_NO_CEILING);
 	ploop_reclaim_resume(plo);
 	return n;
 }
 
 static void leave(struct ploop_device *plo)
 {
-	mark(plo, plo->grow.index_clusters, false);
-	ploop_alloc_set_floor(plo->top, 0);
+	ploop_move_unmark(plo);
+	ploop_alloc_unlimit(plo->top);
 	ploop_move_finish(plo);
 	plo->maintenance = PLOOP_MNTN_OFF;
 }

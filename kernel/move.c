@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Clusters on the move: what MERGE and GROW do in the background. Each mover
+ * Clusters on the move: what MERGE, GROW and RELOCBLKS do in the background. Each mover
  * takes the next cluster that has to go elsewhere, owns it, copies it and
  * publishes its new place, as a write does that carries nothing. Writes that
  * come to such a cluster first move it themselves.
@@ -77,7 +77,8 @@ static bool move_cluster(struct ploop_mover *m)
 	if (!ploop_io_enter(&m->io) || !ploop_cluster_trylock(&m->io, m->clu))
 		return false;
 	entry = ploop_map_lookup(plo->map, m->clu);
-	if (must_move(plo, entry))
+	/* Without room it stays where it is. */
+	if (must_move(plo, entry) && ploop_alloc_has_room(plo->top))
 		err = ploop_write_new(&m->io, entry, 0, 0);
 	ploop_cluster_unlock(&m->io);
 	if (ploop_must_park(err)) {
@@ -110,6 +111,60 @@ static void mover_work(struct work_struct *work)
 	}
 	current->flags &= ~PF_LOCAL_THROTTLE;
 	memalloc_noio_restore(noio);
+}
+
+/* Gives entries of the top in a part of its file another set of marks. */
+static u64 change_marks(struct ploop_device *plo, u64 from, u64 end, u64 marks)
+{
+	struct ploop_map *map = plo->map;
+	u64 n = 0;
+	u32 clu;
+
+	for (clu = 0; clu < map->clusters;) {
+		u64 entry = ploop_map_lookup(map, clu);
+		u64 new = (entry & ~PLOOP_ENTRY_MOVING) | marks;
+		u32 next = entry ? clu + 1 : ploop_map_hole_end(map, clu);
+
+		cond_resched();
+		if (entry && ploop_entry_slot(entry) == plo->top->slot &&
+		    ploop_entry_iblk(entry) >= from && ploop_entry_iblk(entry) < end) {
+			/* A discard was quicker: look again. */
+			if (new != entry && !ploop_map_replace(map, clu, entry, new))
+				continue;
+			n++;
+		}
+		clu = next;
+	}
+	return n;
+}
+
+/**
+ * ploop_move_mark() - writes to a part of the top's file go elsewhere from now on
+ * @plo: running device
+ * @from: the first cluster of the file that is to be vacated
+ * @end: one past the last
+ *
+ * A write that looked before may still be on its way there.
+ *
+ * Context: process, may sleep; ctl_mutex.
+ * Return: how many clusters in use lie there.
+ */
+u64 ploop_move_mark(struct ploop_device *plo, u64 from, u64 end)
+{
+	lockdep_assert_held(&plo->ctl_mutex);
+	return change_marks(plo, from, end, PLOOP_ENTRY_MOVING);
+}
+
+/**
+ * ploop_move_unmark() - what has not moved stays where it is
+ * @plo: the device; nothing moves
+ *
+ * Context: process, may sleep; ctl_mutex.
+ */
+void ploop_move_unmark(struct ploop_device *plo)
+{
+	lockdep_assert_held(&plo->ctl_mutex);
+	change_marks(plo, 0, PLOOP_NO_CEILING, 0);
 }
 
 /**
@@ -188,11 +243,14 @@ int ploop_move_wait(struct ploop_device *plo, enum ploop_maintenance state)
 	int err;
 
 	lockdep_assert_held(&plo->ctl_mutex);
-	mutex_unlock(&plo->ctl_mutex);
-	err = wait_event_interruptible(plo->move.wait, !ploop_move_active(plo));
-	mutex_lock(&plo->ctl_mutex);
-	if (plo->maintenance != state)
-		return -EALREADY;
+	/* Another waiter may have started the movers once more. */
+	do {
+		mutex_unlock(&plo->ctl_mutex);
+		err = wait_event_interruptible(plo->move.wait, !ploop_move_active(plo));
+		mutex_lock(&plo->ctl_mutex);
+		if (plo->maintenance != state)
+			return -EALREADY;
+	} while (!err && ploop_move_active(plo));
 	if (ploop_move_active(plo))
 		return err;
 	if (test_bit(PLOOP_S_ABORT, &plo->state))

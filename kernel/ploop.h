@@ -35,6 +35,7 @@
  *       delta->alloc.mutex     image clusters; held over fallocate
  *         plo->free_lock       freed extents
  *     plo->move.mutex          the next cluster to move
+ *     plo->balloon.mutex       a discard is collected
  *   plo->trans_lock            a move from the delta that is merged away
  *   plo->cluster_lock          owners of clusters and who waits for them [irq]
  *   plo->park_lock             parked, held and flushing bios [irq]
@@ -45,7 +46,7 @@
  * or while the device does not run; who holds an epoch may read it.
  */
 
-/** PLOOP_FSYNC_MAX_DEFAULT: clusters a MERGE or GROW moves at the same time */
+/** PLOOP_FSYNC_MAX_DEFAULT: clusters that MERGE, GROW or RELOCBLKS move at the same time */
 #define PLOOP_FSYNC_MAX_DEFAULT	32
 /** PLOOP_FSYNC_MAX_LIMIT: ... and the most that ptune/fsync_max takes */
 #define PLOOP_FSYNC_MAX_LIMIT	1024
@@ -63,6 +64,9 @@
  * @PLOOP_S_EVENT_NOSPC: an ENOSPC event waits for a reader of pstate/event
  * @PLOOP_S_RECLAIM_PAUSED: freed clusters have to wait
  * @PLOOP_S_DENSE: clusters of the image get no holes
+ * @PLOOP_S_KEEP_MAPPED: a client works with the index of the top: discards give
+ *                       space back, but leave entries as they are
+ * @PLOOP_S_COLLECT: discards are collected for the client
  * @PLOOP_S_DEAD: the device is being removed
  */
 enum ploop_state {
@@ -73,6 +77,8 @@ enum ploop_state {
 	PLOOP_S_EVENT_NOSPC,
 	PLOOP_S_RECLAIM_PAUSED,
 	PLOOP_S_DENSE,
+	PLOOP_S_KEEP_MAPPED,
+	PLOOP_S_COLLECT,
 	PLOOP_S_DEAD,
 };
 
@@ -113,6 +119,32 @@ struct ploop_grow {
 };
 
 /**
+ * struct ploop_balloon - clusters whose content the user gives up
+ * @mutex: see lock ranking
+ * @list: them, by cluster of the file, or NULL [ctl_mutex; mutex in DISCARD]
+ * @nr: elements of @list [as @list]
+ * @io: the discard that @list is from; not completed yet [mutex]
+ * @wait: sleepers in DISCARD_WAIT
+ * @head: end of the file when @list was loaded, clusters [ctl_mutex]
+ * @level: level of the top then [ctl_mutex]
+ * @window: RELOCBLKS does not look below this cluster of the file [ctl_mutex]
+ * @rounds: rounds of moving that RELOCBLKS has begun [ctl_mutex]
+ * @cut: clusters that it has cut off [ctl_mutex]
+ */
+struct ploop_balloon {
+	struct mutex mutex;
+	struct ploop_freeblks_extent *list;
+	u32 nr;
+	struct ploop_io *io;
+	wait_queue_head_t wait;
+	u64 head;
+	u8 level;
+	u64 window;
+	unsigned int rounds;
+	u64 cut;
+};
+
+/**
  * struct ploop_device - a device
  * @index: N of ploopN [const]
  * @disk: the block device [const]
@@ -139,6 +171,7 @@ struct ploop_grow {
  *              at once
  * @move: what moves in the background
  * @grow: what the GROW under way wants [ctl_mutex]
+ * @balloon: free blocks and what RELOCBLKS does with them
  * @noio: what to give to memalloc_noio_restore() [ctl_mutex]
  * @quiesced: ploop_quiesce() closed the epoch [ctl_mutex]
  * @epoch: bios from lookup to completion
@@ -167,7 +200,7 @@ struct ploop_grow {
  * @kobj_stat: sysfs pstat
  * @kobj_tune: sysfs ptune
  * @kobj_delta: sysfs pdelta
- * @fsync_max: clusters a MERGE or GROW moves at the same time [atomic]
+ * @fsync_max: clusters that are moved at the same time [atomic]
  * @check_zeros: writes of zeros to holes allocate nothing [atomic]
  */
 struct ploop_device {
@@ -193,6 +226,7 @@ struct ploop_device {
 	spinlock_t trans_lock;
 	struct ploop_move move;
 	struct ploop_grow grow;
+	struct ploop_balloon balloon;
 	unsigned int noio;
 	bool quiesced;
 
@@ -375,7 +409,33 @@ int ploop_grow(struct ploop_device *plo, u64 size);
 int ploop_grow_wait(struct ploop_device *plo);
 void ploop_grow_stop(struct ploop_device *plo);
 
-/* move.c: clusters on the move, for merge.c and grow.c */
+/* balloon.c, collect.c, reloc.c: space that is given up on demand */
+int ploop_balloon(struct ploop_device *plo, struct ploop_balloon_ctl *ctl);
+int ploop_balloon_load(struct ploop_device *plo, const struct ploop_freeblks_ctl *ctl,
+		       const struct ploop_freeblks_extent __user *extents);
+int ploop_balloon_get(struct ploop_device *plo, struct ploop_freeblks_ctl *ctl,
+		      struct ploop_freeblks_extent __user *extents);
+bool ploop_balloon_has(const struct ploop_balloon *b, u32 clu, u32 iblk);
+bool ploop_balloon_has_list(struct ploop_device *plo);
+int ploop_balloon_drop(struct ploop_device *plo);
+void ploop_balloon_sort(struct ploop_freeblks_extent *list, u32 nr);
+void ploop_balloon_stop(struct ploop_device *plo);
+void ploop_balloon_leave(struct ploop_device *plo);
+int ploop_balloon_check_top(struct ploop_device *plo);
+void ploop_balloon_keep_mapped(struct ploop_device *plo);
+int ploop_collect_start(struct ploop_device *plo);
+int ploop_collect_end(struct ploop_device *plo);
+int ploop_collect_wait(struct ploop_device *plo);
+int ploop_collect_filter(struct ploop_device *plo, unsigned long min);
+void ploop_collect_discard(struct ploop_io *io);
+void ploop_collect_complete(struct ploop_device *plo);
+int ploop_reloc(struct ploop_device *plo, struct ploop_relocblks_ctl *ctl,
+		const struct ploop_relocblks_extent __user *extents);
+void ploop_reloc_stop(struct ploop_device *plo);
+
+/* move.c: clusters on the move, for merge.c, grow.c and reloc.c */
+u64 ploop_move_mark(struct ploop_device *plo, u64 from, u64 end);
+void ploop_move_unmark(struct ploop_device *plo);
 int ploop_move_prepare(struct ploop_device *plo);
 void ploop_move_start(struct ploop_device *plo, u64 total);
 int ploop_move_wait(struct ploop_device *plo, enum ploop_maintenance state);
@@ -429,7 +489,15 @@ int ploop_write_zeros(struct ploop_delta *delta, loff_t pos, u32 len);
 /* alloc.c, reclaim.c */
 int ploop_alloc_start(struct ploop_delta *delta, const struct ploop_map *map);
 int ploop_alloc_stop(struct ploop_delta *delta);
-void ploop_alloc_set_floor(struct ploop_delta *delta, u32 floor);
+int ploop_alloc_used(const struct ploop_delta *delta, const struct ploop_map *map,
+		     struct ploop_bitmap *used, u64 *end);
+void ploop_alloc_limit(struct ploop_delta *delta, u64 floor, u64 ceiling);
+void ploop_alloc_unlimit(struct ploop_delta *delta);
+u64 ploop_alloc_freeze(struct ploop_delta *delta);
+u64 ploop_alloc_head(struct ploop_delta *delta);
+bool ploop_alloc_has_room(struct ploop_delta *delta);
+u64 ploop_alloc_plan(struct ploop_delta *delta, struct ploop_bitmap *used, u64 window);
+int ploop_alloc_cut(struct ploop_delta *delta, u64 head, u64 end);
 int ploop_alloc_cluster(struct ploop_delta *delta, u32 *iblk, bool *clean);
 void ploop_free_cluster(struct ploop_delta *delta, u32 iblk);
 int ploop_free_extent(struct ploop_delta *delta, u32 iblk, u32 len, gfp_t gfp);
@@ -438,7 +506,8 @@ void ploop_reclaim_pause(struct ploop_device *plo);
 void ploop_reclaim_resume(struct ploop_device *plo);
 int ploop_reclaim_punch(struct ploop_delta *delta, struct list_head *batch);
 void ploop_reclaim_drop(struct ploop_delta *delta);
-void ploop_reclaim_drop_below(struct ploop_delta *delta, u32 floor);
+void ploop_reclaim_keep(struct ploop_delta *delta, u64 from, u64 to);
+void ploop_reclaim_wait(struct ploop_device *plo);
 void ploop_reclaim_work(struct work_struct *work);
 
 /* flush.c */

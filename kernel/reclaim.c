@@ -65,6 +65,18 @@ void ploop_reclaim_now(struct ploop_device *plo)
 }
 
 /**
+ * ploop_reclaim_wait() - have freed clusters made clean, and wait for that
+ * @plo: running device
+ *
+ * Context: process, sleeps; ctl_mutex.
+ */
+void ploop_reclaim_wait(struct ploop_device *plo)
+{
+	mod_delayed_work(plo->index_wq, &plo->reclaim_work, 0);
+	flush_delayed_work(&plo->reclaim_work);
+}
+
+/**
  * ploop_reclaim_pause() - wait until no freed cluster is being made clean
  * @plo: the device
  *
@@ -108,26 +120,28 @@ void ploop_reclaim_drop(struct ploop_delta *delta)
 }
 
 /**
- * ploop_reclaim_drop_below() - forget freed clusters at the beginning of a file
+ * ploop_reclaim_keep() - forget freed clusters at the beginning or end of a file
  * @delta: the top delta; reclaim is paused
- * @floor: the first cluster to keep
+ * @from: the first cluster to keep
+ * @to: one past the last cluster to keep
  */
-void ploop_reclaim_drop_below(struct ploop_delta *delta, u32 floor)
+void ploop_reclaim_keep(struct ploop_delta *delta, u64 from, u64 to)
 {
 	struct ploop_device *plo = delta->plo;
 	struct ploop_freed *ext, *next;
 
 	spin_lock(&plo->free_lock);
 	list_for_each_entry_safe(ext, next, &delta->freed, list) {
-		u64 end = (u64)ext->iblk + ext->len;
+		u64 end = min_t(u64, (u64)ext->iblk + ext->len, to);
+		u64 start = max_t(u64, ext->iblk, from);
 
-		if (end <= floor) {
+		if (start >= end) {
 			list_del(&ext->list);
 			kfree(ext);
-		} else if (ext->iblk < floor) {
-			ext->len = end - floor;
-			ext->iblk = floor;
+			continue;
 		}
+		ext->iblk = start;
+		ext->len = end - start;
 	}
 	spin_unlock(&plo->free_lock);
 }
@@ -175,8 +189,7 @@ static void release_all(struct ploop_delta *top, struct list_head *batch,
 		mutex_lock(&top->alloc.mutex);
 		for (i = 0; i < ext->len; i++)
 			/* Short of memory the cluster stays unused until restart. */
-			if (ext->iblk + i >= top->alloc.floor)
-				ploop_bitmap_set(to, ext->iblk + i, GFP_NOIO | __GFP_NOWARN);
+			ploop_bitmap_set(to, ext->iblk + i, GFP_NOIO | __GFP_NOWARN);
 		mutex_unlock(&top->alloc.mutex);
 		cond_resched();
 	}

@@ -194,6 +194,9 @@ int ploop_write_new(struct ploop_io *io, u64 entry, u32 off, u32 len)
 	if (len)
 		count_alloc(plo, entry, len == ploop_cluster_bytes(plo));
 	publish(io, entry, &p);
+	/* Where the index grows the old place is nobody's. */
+	if (entry & PLOOP_ENTRY_MOVING && ploop_entry_iblk(entry) >= READ_ONCE(top->alloc.floor))
+		ploop_free_cluster(top, ploop_entry_iblk(entry));
 	return 0;
 }
 
