@@ -176,7 +176,7 @@ int ploop_balloon(struct ploop_device *plo, struct ploop_balloon_ctl *ctl)
 	int err;
 
 	lockdep_assert_held(&plo->ctl_mutex);
-	if (ctl->inflate > 1 || ctl->keep_intact > 2 || ctl->mbz1 || ctl->mbz2 ||
+	if (ctl->inflate > 1 || ctl->keep_intact > 2 || ctl->mbz ||
 	    (ctl->inflate && ctl->keep_intact))
 		return -EINVAL;
 	err = change_state(plo, ctl);
@@ -268,8 +268,7 @@ int ploop_balloon_load(struct ploop_device *plo, const struct ploop_freeblks_ctl
 	int err;
 
 	lockdep_assert_held(&plo->ctl_mutex);
-	if (ctl->level != plo->top->level || ctl->mbz1 || ctl->mbz2 || ctl->mbz3 ||
-	    nr > plo->map->clusters)
+	if (ctl->level != plo->top->level || nr > plo->map->clusters)
 		return -EINVAL;
 	/* One more: an empty list is a list too. */
 	list = kvmalloc_array(nr + 1, sizeof(*list), GFP_KERNEL | __GFP_NOWARN);

@@ -224,8 +224,8 @@ struct ploop_index_update_ctl {
  * @inflate: 1: OFF becomes BALLOON
  * @keep_intact: 0: BALLOON becomes OFF unless @inflate; 1: it stays;
  *               2: a question only, nothing changes
- * @mbz1: zero
- * @mbz2: zero
+ * @mbz: zero
+ * @pad: nothing
  */
 struct ploop_balloon_ctl {
 	__u32 mntn_type;
@@ -233,8 +233,8 @@ struct ploop_balloon_ctl {
 	__u8  level;
 	__u8  inflate;
 	__u8  keep_intact;
-	__u8  mbz1;
-	__u32 mbz2;
+	__u8  mbz;
+	__u32 pad;
 } __attribute__((aligned(8)));
 
 /**
@@ -242,11 +242,13 @@ struct ploop_balloon_ctl {
  * @clu: first cluster of the device
  * @iblk: where the top's image file has it, in clusters; the others follow
  * @len: number of clusters
+ * @pad: nothing
  */
 struct ploop_freeblks_extent {
 	__u32 clu;
 	__u32 iblk;
 	__u32 len;
+	__u32 pad;
 } __attribute__((aligned(8)));
 
 /**
@@ -255,18 +257,14 @@ struct ploop_freeblks_extent {
  *             for, 0: only count; out: how many there are
  * @alloc_head: out: end of the image file when the list was loaded, clusters
  * @level: the top level; FREEBLKS: in, FBGET: out
- * @mbz1: zero
- * @mbz2: zero
- * @mbz3: zero
+ * @pad: nothing; old clients do not clear it
  * @extents: FREEBLKS: in, in any order; FBGET: out, by @iblk
  */
 struct ploop_freeblks_ctl {
 	__u32 n_extents;
 	__u32 alloc_head;
 	__u8  level;
-	__u8  mbz1;
-	__u16 mbz2;
-	__u32 mbz3;
+	__u8  pad[7];
 	struct ploop_freeblks_extent extents[];
 } __attribute__((aligned(8)));
 
