@@ -115,6 +115,41 @@ out_drop:
 	return err;
 }
 
+/* Free clusters at the end of the file are not part of it. */
+static void lower_head(struct ploop_alloc *a, u64 end)
+{
+	while (a->head > end && (ploop_bitmap_test(&a->clean, a->head - 1) ||
+				 ploop_bitmap_test(&a->reusable, a->head - 1))) {
+		a->head--;
+		ploop_bitmap_clear(&a->clean, a->head);
+		ploop_bitmap_clear(&a->reusable, a->head);
+	}
+}
+
+/**
+ * ploop_alloc_trim() - give back what is free at the end of the file
+ * @delta: top delta of a running device
+ *
+ * Space allocated ahead too: new clusters find holes first. All of that reads as
+ * zeros, also when the file has its old size again after power loss.
+ *
+ * Context: worker, may sleep; not while a client works with the index: it knows
+ * where the file ends.
+ */
+void ploop_alloc_trim(struct ploop_delta *delta)
+{
+	struct ploop_alloc *a = &delta->alloc;
+
+	if (delta->rdonly || !delta->fmt->stackable)
+		return;
+	mutex_lock(&a->mutex);
+	lower_head(a, max_t(u64, a->floor, delta->index_clusters));
+	if (a->prealloc_end > a->head &&
+	    !delta->io->truncate(delta, ploop_iblk_pos(delta->plo, a->head)))
+		a->prealloc_end = a->head;
+	mutex_unlock(&a->mutex);
+}
+
 /**
  * ploop_alloc_stop() - cut the space allocated ahead, forget the free clusters
  * @delta: delta that served its last write; its index is durable
@@ -129,10 +164,7 @@ int ploop_alloc_stop(struct ploop_delta *delta)
 	int err = 0;
 
 	if (!delta->rdonly && delta->fmt->stackable && !test_bit(PLOOP_S_ABORT, &plo->state)) {
-		while (a->head > delta->index_clusters &&
-		       (ploop_bitmap_test(&a->clean, a->head - 1) ||
-			ploop_bitmap_test(&a->reusable, a->head - 1)))
-			a->head--;
+		lower_head(a, delta->index_clusters);
 		err = delta->io->truncate(delta, ploop_iblk_pos(plo, a->head));
 	}
 	ploop_bitmap_destroy(&a->clean);

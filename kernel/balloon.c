@@ -73,6 +73,8 @@ void ploop_balloon_leave(struct ploop_device *plo)
 		clear_bit(PLOOP_S_KEEP_MAPPED, &plo->state);
 	}
 	wake_up_all(&b->wait);
+	/* What became free meanwhile at the end of the file. */
+	ploop_reclaim_now(plo);
 }
 
 /*

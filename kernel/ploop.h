@@ -497,6 +497,7 @@ u64 ploop_alloc_freeze(struct ploop_delta *delta);
 u64 ploop_alloc_head(struct ploop_delta *delta);
 bool ploop_alloc_has_room(struct ploop_delta *delta);
 u64 ploop_alloc_plan(struct ploop_delta *delta, struct ploop_bitmap *used, u64 window);
+void ploop_alloc_trim(struct ploop_delta *delta);
 int ploop_alloc_cut(struct ploop_delta *delta, u64 head, u64 end);
 int ploop_alloc_cluster(struct ploop_delta *delta, u32 *iblk, bool *clean);
 void ploop_free_cluster(struct ploop_delta *delta, u32 iblk);

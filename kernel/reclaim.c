@@ -199,7 +199,7 @@ static int clean(struct ploop_device *plo, struct ploop_delta *top, struct list_
 {
 	int err = ploop_reclaim_punch(top, batch);
 
-	if (err)
+	if (err || list_empty(batch))
 		return err;
 	mutex_lock(&plo->flush_mutex);
 	err = ploop_delta_sync(top, false);
@@ -230,17 +230,20 @@ void ploop_reclaim_work(struct work_struct *work)
 	spin_lock(&plo->free_lock);
 	list_splice_init(&top->freed, &batch);
 	spin_unlock(&plo->free_lock);
-	if (list_empty(&batch))
-		goto out_restore;
 	list_sort(NULL, &batch, by_iblk);
 
-	if (ploop_flush(plo))
-		goto out_drop;
-	ploop_epoch_flip(&plo->epoch);
+	if (!list_empty(&batch)) {
+		if (ploop_flush(plo))
+			goto out_drop;
+		ploop_epoch_flip(&plo->epoch);
+	}
 	/* A host that cannot punch: unused until the next start. */
 	if (!dense && clean(plo, top, &batch))
 		goto out_drop;
 	release_all(top, &batch, dense ? &top->alloc.reusable : &top->alloc.clean);
+	if (!dense && !test_bit(PLOOP_S_KEEP_MAPPED, &plo->state) &&
+	    !test_bit(PLOOP_S_ABORT, &plo->state))
+		ploop_alloc_trim(top);
 out_drop:
 	drop(&batch);
 out_restore:
