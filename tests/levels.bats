@@ -215,6 +215,30 @@ data_of() { head -c "$(numfmt --from=iec "${2^^}")" "$1"; }
 	[[ $(entry "$T/b" 2) == 0 ]]
 }
 
+@test "128 levels: a delta of a full stack can be exchanged, and there is no room for more" {
+	local i images=()
+
+	clusters 6
+	for i in {0..127}; do
+		new_image "$T/$i" 1m
+		images+=("$T/$i")
+	done
+	attach "${images[@]}"
+	data write "$DEV" 0 1m 1
+	new_image "$T/more" 1m
+	expect EBUSY "$DEV" add "$T/more"
+	fails says OK "$DEV" snapshot "$T/more" cl="$CL"
+	cp "$T/64" "$T/copy"
+	expect OK "$DEV" replace 64 "$T/copy" ro cl="$CL"
+	is "$SYS/pdelta/64/image" "$(realpath "$T/copy")"
+	unlocked "$T/64" "$T/more"
+	data verify "$DEV" 0 1m 1
+	images[64]=$T/copy
+	detach
+	attach "${images[@]}"
+	data verify "$DEV" 0 1m 1
+}
+
 # --- UPDATE_INDEX and TRUNCATE
 
 @test "UPDATE_INDEX: what it refuses" {
