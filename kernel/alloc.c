@@ -8,6 +8,7 @@
  */
 #include "ploop.h"
 
+#include <linux/module.h>
 #include <linux/slab.h>
 
 #define PREALLOC_MAX_BYTES	(128U << 20)
@@ -302,6 +303,7 @@ u64 ploop_alloc_plan(struct ploop_delta *delta, struct ploop_bitmap *used, u64 w
 	mutex_unlock(&a->mutex);
 	return end;
 }
+EXPORT_SYMBOL_GPL(ploop_alloc_plan);
 
 /**
  * ploop_alloc_cut() - cut free clusters off the end of the file
