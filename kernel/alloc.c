@@ -197,6 +197,8 @@ void ploop_alloc_limit(struct ploop_delta *delta, u64 floor, u64 ceiling)
 	mutex_lock(&a->mutex);
 	a->floor = floor;
 	a->ceiling = ceiling;
+	/* The lowest holes first. */
+	a->cursor = 0;
 	a->head = max(a->head, floor);
 	a->prealloc_end = max(a->prealloc_end, a->head);
 	mutex_unlock(&a->mutex);

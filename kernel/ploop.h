@@ -128,6 +128,7 @@ struct ploop_grow {
  * @head: end of the file when @list was loaded, clusters [ctl_mutex]
  * @level: level of the top then [ctl_mutex]
  * @window: RELOCBLKS does not look below this cluster of the file [ctl_mutex]
+ * @target: it is to end here in this round, clusters [ctl_mutex]
  * @rounds: rounds of moving that RELOCBLKS has begun [ctl_mutex]
  * @cut: clusters that it has cut off [ctl_mutex]
  */
@@ -140,6 +141,7 @@ struct ploop_balloon {
 	u64 head;
 	u8 level;
 	u64 window;
+	u64 target;
 	unsigned int rounds;
 	u64 cut;
 };

@@ -19,6 +19,8 @@
 
 /* Each round begins with the holes that the one before has left. */
 #define MAX_ROUNDS	4
+/* All but the last leave a part of them for writes, which would make the file longer. */
+#define SLACK_SHIFT	3
 /* The file becomes longer while we look for its end. */
 #define MAX_TRIES	5
 
@@ -97,7 +99,7 @@ static int check(struct ploop_device *plo, const struct ploop_relocblks_ctl *ctl
 	return err;
 }
 
-/* Holes below the window only; then the end of what is in use stays where it is. */
+/* Holes are given out below the target only: nothing comes between that and the end. */
 static int find_end(struct ploop_device *plo, u64 *end)
 {
 	int err;
@@ -105,7 +107,7 @@ static int find_end(struct ploop_device *plo, u64 *end)
 	/* Who allocated below the end of the file has published it after this. */
 	ploop_epoch_flip(&plo->epoch);
 	err = ploop_alloc_used(plo->top, plo->map, NULL, end);
-	*end = max(*end, plo->balloon.window);
+	*end = max(*end, plo->balloon.target);
 	return err;
 }
 
@@ -140,7 +142,6 @@ static int settle(struct ploop_device *plo)
 	int err;
 
 	ploop_move_unmark(plo);
-	ploop_alloc_limit(plo->top, 0, plo->balloon.window);
 	err = ploop_flush(plo);
 	if (err)
 		return err;
@@ -152,36 +153,43 @@ static int settle(struct ploop_device *plo)
 	return err;
 }
 
-/* How short the file can become; its end when there is nothing to gain. */
-static int plan(struct ploop_device *plo, u64 *target)
+/* How short the file is to become; returns 0 when there is nothing to gain. */
+static int plan(struct ploop_device *plo)
 {
+	struct ploop_balloon *b = &plo->balloon;
+	u64 gain, end, head = ploop_alloc_head(plo->top);
 	struct ploop_bitmap used;
-	u64 end;
 	int err;
 
 	ploop_bitmap_init(&used);
 	err = ploop_alloc_used(plo->top, plo->map, &used, &end);
-	if (!err)
-		*target = ploop_alloc_plan(plo->top, &used, plo->balloon.window);
+	if (err)
+		goto out_destroy;
+	b->target = min(ploop_alloc_plan(plo->top, &used, b->window), head);
+	gain = head - b->target;
+	if (b->rounds < MAX_ROUNDS)
+		b->target += gain >> SLACK_SHIFT;
+	err = gain > 0;
+out_destroy:
 	ploop_bitmap_destroy(&used);
 	return err;
 }
 
-/* Returns 1 when clusters are on the move, 0 when there is nothing to gain. */
+/* Returns 1 when a round has begun, 0 when there is nothing to gain. */
 static int start_round(struct ploop_device *plo)
 {
-	u64 target, total;
+	u64 total;
 	int err;
 
-	if (plo->balloon.rounds++ >= MAX_ROUNDS)
+	if (plo->balloon.rounds++ == MAX_ROUNDS)
 		return 0;
-	err = plan(plo, &target);
-	if (err)
+	err = plan(plo);
+	if (err <= 0)
 		return err;
-	ploop_alloc_limit(plo->top, 0, target);
-	total = ploop_move_mark(plo, target, PLOOP_NO_CEILING);
+	ploop_alloc_limit(plo->top, 0, plo->balloon.target);
+	total = ploop_move_mark(plo, plo->balloon.target, PLOOP_NO_CEILING);
 	if (!total)
-		return 0;
+		return 1;
 	/* Nobody writes in place to what moves after this. */
 	ploop_epoch_flip(&plo->epoch);
 	ploop_reclaim_pause(plo);
@@ -224,6 +232,8 @@ static int begin(struct ploop_device *plo)
 
 	if (err)
 		return err;
+	/* Nothing is cut before the first plan. */
+	plo->balloon.target = PLOOP_NO_CEILING;
 	plo->balloon.rounds = 0;
 	plo->balloon.cut = 0;
 	plo->maintenance = PLOOP_MNTN_RELOC;
