@@ -213,11 +213,29 @@ static int create_file(struct ploop_image *img)
 	return 0;
 }
 
+/* who opened a file when it had no name is shown none, also by the driver in sysfs */
+static int open_by_name(struct ploop_image *img)
+{
+	const int fd = open(img->path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0)
+		return ploop_fail_errno(PLOOP_EXIT_OPEN, "cannot open %s", img->path);
+	close(img->fd);
+	img->fd = fd;
+	if (fstat(fd, &st))
+		return ploop_fail_errno(PLOOP_EXIT_STAT, "cannot examine %s", img->path);
+	if (st.st_dev != img->dev || st.st_ino != img->ino)
+		return ploop_fail(PLOOP_EXIT_CREATE, "%s was replaced by another file", img->path);
+	return ploop_lock_image(img, true);
+}
+
 /* what has a name is a whole image, durably, whenever the power goes */
 static int link_file(struct ploop_image *img)
 {
 	struct stat st;
 	char *path;
+	int rc;
 
 	if (fstat(img->fd, &st))
 		return ploop_fail_errno(PLOOP_EXIT_STAT, "cannot examine %s", img->path);
@@ -231,7 +249,8 @@ static int link_file(struct ploop_image *img)
 		return ploop_fail_errno(PLOOP_EXIT_CREATE, "cannot resolve %s", img->path);
 	free(img->path);
 	img->path = path;
-	return ploop_file_sync_dir(img->path);
+	rc = ploop_file_sync_dir(img->path);
+	return rc || st.st_nlink ? rc : open_by_name(img);
 }
 
 static int write_image(struct ploop_image *img, const struct ploop_image_params *params)
