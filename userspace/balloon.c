@@ -2,10 +2,8 @@
 #include "balloon.h"
 
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <sched.h>
 #include <stdio.h>
@@ -22,7 +20,6 @@
 #include "report.h"
 
 #define INO_OPTION	"balloon_ino"
-#define PERMISSIONS	07777
 #define DECIMAL		10
 
 static int create_file(const char *dir)
@@ -38,7 +35,9 @@ static int create_file(const char *dir)
 		rc = ploop_fail_errno(PLOOP_EXIT_CREATE, "cannot create the balloon file");
 		goto out_close_root;
 	}
-	if (fsync(fd) || fsync(root))
+	if (ploop_balloon_set_immutable(fd, true))
+		rc = ploop_fail_errno(PLOOP_EXIT_CREATE, "cannot protect the balloon file");
+	else if (fsync(fd) || fsync(root))
 		rc = ploop_fail_errno(PLOOP_EXIT_FSYNC, "cannot sync the balloon file");
 	close(fd);
 out_close_root:
@@ -141,48 +140,4 @@ int ploop_balloon_take_option(char **options, uint64_t *ino)
 bad_value:
 	return ploop_fail(PLOOP_EXIT_PARAM, "-o %s: " INO_OPTION " needs an inode number",
 			  *options);
-}
-
-/* is this entry of the root directory the balloon file */
-static bool is_balloon(int root, const struct dirent *entry, uint64_t ino, struct stat *st)
-{
-	if (entry->d_ino != ino)
-		return false;
-	return !fstatat(root, entry->d_name, st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st->st_mode);
-}
-
-static bool protect_in(DIR *dir, uint64_t ino)
-{
-	struct dirent *entry;
-	struct stat st;
-
-	while ((entry = readdir(dir))) {
-		if (!is_balloon(dirfd(dir), entry, ino, &st))
-			continue;
-		if ((st.st_mode & PERMISSIONS) != PLOOP_BALLOON_MODE &&
-		    fchmodat(dirfd(dir), entry->d_name, PLOOP_BALLOON_MODE, 0))
-			ploop_note("cannot protect the balloon file %s: %s", entry->d_name,
-				   strerror(errno));
-		return true;
-	}
-	return false;
-}
-
-/**
- * ploop_balloon_protect() - keep users of a filesystem away from its balloon file
- * @dir: where the filesystem is mounted
- * @ino: inode of the balloon file, as after balloon_ino=
- */
-void ploop_balloon_protect(const char *dir, uint64_t ino)
-{
-	DIR *root = opendir(dir);
-
-	if (!root) {
-		ploop_note("cannot read %s: %s", dir, strerror(errno));
-		return;
-	}
-	if (!protect_in(root, ino))
-		ploop_note("%s: no balloon file with inode %" PRIu64 " in the root directory", dir,
-			   ino);
-	closedir(root);
 }

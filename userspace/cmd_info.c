@@ -14,6 +14,7 @@
 #include "node.h"
 #include "report.h"
 #include "size.h"
+#include "space.h"
 #include "sysfs.h"
 
 const char ploop_info_usage[] =
@@ -24,23 +25,40 @@ const char ploop_info_usage[] =
 	"  --json   print JSON, with sizes in bytes\n"
 	"  -h       show this help\n";
 
-/* where an image is attached */
+/*
+ * Where an image is attached.
+ * space: of the device; all zero when it is not attached
+ */
 struct place {
 	char device[PLOOP_SYSFS_NAME];
 	unsigned int level;
 	bool readonly;
+	struct ploop_space_use space;
 };
+
+static int read_space(const struct ploop_info *info, struct ploop_space_use *space)
+{
+	struct ploop_mount_list mounts;
+	int rc;
+
+	rc = ploop_mounts_list(info->index, &mounts);
+	if (rc)
+		return rc;
+	rc = ploop_space_use(info, &mounts, space);
+	ploop_mounts_free(&mounts);
+	return rc;
+}
 
 static int find_place(const struct ploop_image *img, struct place *place)
 {
 	struct ploop_info_list list;
 	int rc;
 
-	place->device[0] = '\0';
+	*place = (struct place){ 0 };
 	rc = ploop_sysfs_list(&list);
 	if (rc)
 		return rc;
-	for (size_t i = 0; i < list.n && !place->device[0]; i++) {
+	for (size_t i = 0; i < list.n && !place->device[0] && !rc; i++) {
 		const struct ploop_delta *delta;
 
 		delta = ploop_sysfs_find_delta(&list.info[i], img->dev, img->ino);
@@ -49,9 +67,10 @@ static int find_place(const struct ploop_image *img, struct place *place)
 		snprintf(place->device, sizeof(place->device), "%s", list.info[i].node);
 		place->level = delta->level;
 		place->readonly = delta->readonly;
+		rc = read_space(&list.info[i], &place->space);
 	}
 	ploop_sysfs_free_list(&list);
-	return 0;
+	return rc;
 }
 
 static const char *state_of(const struct ploop_image *img, const struct place *place)
@@ -74,6 +93,15 @@ struct description {
 	enum ploop_shared shared;
 };
 
+/* null: not mounted, no balloon file */
+static void add_filesystem_use(struct json_object *object, const struct ploop_space_use *space)
+{
+	json_object_object_add(object, "filesystem_used",
+			       space->mounted ? json_object_new_uint64(space->used) : NULL);
+	json_object_object_add(object, "balloon",
+			       space->has_balloon ? json_object_new_uint64(space->balloon) : NULL);
+}
+
 static int print_image_json(const struct description *description)
 {
 	const struct ploop_image *img = &description->image;
@@ -85,6 +113,7 @@ static int print_image_json(const struct description *description)
 	ploop_json_add_number(object, "size", img->size << PLOOP_SECTOR_SHIFT);
 	ploop_json_add_number(object, "file_size", img->file_size);
 	ploop_json_add_number(object, "allocated", img->allocated);
+	add_filesystem_use(object, &place->space);
 	ploop_json_add_string(object, "state", state_of(img, place));
 	ploop_json_add_string(object, "device", place->device[0] ? place->device : NULL);
 	if (place->device[0])
@@ -110,6 +139,14 @@ static void print_size(const char *name, uint64_t bytes)
 	printf("%-14s %" PRIu64 " (%s)\n", name, bytes, ploop_size_format(text, bytes));
 }
 
+static void print_filesystem_use(const struct ploop_space_use *space)
+{
+	if (space->mounted)
+		print_size("fs use:", space->used);
+	if (space->has_balloon)
+		print_size("balloon:", space->balloon);
+}
+
 static void print_image(const struct description *description)
 {
 	const struct ploop_image *img = &description->image;
@@ -122,6 +159,7 @@ static void print_image(const struct description *description)
 	print_size("size:", img->size << PLOOP_SECTOR_SHIFT);
 	print_size("file size:", img->file_size);
 	print_size("allocated:", img->allocated);
+	print_filesystem_use(&place->space);
 	if (img->format == PLOOP_FMT_PLOOP1) {
 		print_size("cluster size:", ploop_image_cluster_bytes(img));
 		printf("%-14s %" PRIu64 " of %" PRIu32 "\n", "clusters used:",
@@ -177,13 +215,17 @@ static void add_filesystem_json(const char *node, const char *type, void *data)
 	json_object_array_add(data, object);
 }
 
-static int print_device_json(const struct ploop_info *info, const struct ploop_mount_list *mounts)
+static int print_device_json(const struct ploop_info *info, const struct ploop_mount_list *mounts,
+			     const struct ploop_space_use *space)
 {
 	struct json_object *object = ploop_json_device(info, mounts);
 	struct json_object *filesystems = json_object_new_array();
 
 	ploop_filesystems_each(info, add_filesystem_json, filesystems);
 	json_object_object_add(object, "filesystems", filesystems);
+	ploop_json_add_number(object, "file_size", space->file);
+	ploop_json_add_number(object, "allocated", space->allocated);
+	add_filesystem_use(object, space);
 	return ploop_json_print(object);
 }
 
@@ -203,7 +245,8 @@ static void print_maintenance(const struct ploop_info *info)
 	putchar('\n');
 }
 
-static void print_device(const struct ploop_info *info, const struct ploop_mount_list *mounts)
+static void print_device(const struct ploop_info *info, const struct ploop_mount_list *mounts,
+			 const struct ploop_space_use *space)
 {
 	printf("%-14s %s\n", "device:", info->node);
 	print_size("size:", info->size);
@@ -219,6 +262,9 @@ static void print_device(const struct ploop_info *info, const struct ploop_mount
 		printf("level %-8u %s (%s, %s, %s)\n", delta->level, delta->image, delta->format,
 		       delta->io, delta->readonly ? "ro" : "rw");
 	}
+	print_size("file size:", space->file);
+	print_size("allocated:", space->allocated);
+	print_filesystem_use(space);
 	ploop_filesystems_each(info, print_filesystem, NULL);
 	for (size_t i = 0; i < mounts->n; i++)
 		printf("%-14s %s on %s\n", "mounted:", mounts->mount[i].source,
@@ -228,6 +274,7 @@ static void print_device(const struct ploop_info *info, const struct ploop_mount
 static int show_device(const char *arg, bool json)
 {
 	struct ploop_mount_list mounts;
+	struct ploop_space_use space;
 	struct ploop_info info;
 	int index, rc;
 
@@ -244,10 +291,11 @@ static int show_device(const char *arg, bool json)
 	rc = ploop_mounts_list(index, &mounts);
 	if (rc)
 		goto out_free_info;
-	if (json)
-		rc = print_device_json(&info, &mounts);
-	else
-		print_device(&info, &mounts);
+	rc = ploop_space_use(&info, &mounts, &space);
+	if (!rc && json)
+		rc = print_device_json(&info, &mounts, &space);
+	else if (!rc)
+		print_device(&info, &mounts, &space);
 	ploop_mounts_free(&mounts);
 out_free_info:
 	ploop_sysfs_free(&info);

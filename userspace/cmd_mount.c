@@ -33,7 +33,8 @@ const char ploop_mount_usage[] =
 	"  -d DEV      take this device, as /dev/ploop0, and no other\n"
 	"  -m DIR      also mount the first partition, or the disk if it has none\n"
 	"  -t FSTYPE   type of the filesystem; default: find out\n"
-	"  -o OPTIONS  options of the filesystem, as for mount(8)\n"
+	"  -o OPTIONS  options of the filesystem, as for mount(8), and balloon_ino=N: the\n"
+	"              file with inode N in its root directory is the balloon file\n"
 	"  -h          show this help\n";
 
 #define PARTITION	1
@@ -137,7 +138,7 @@ static int mount_filesystem(struct ploop_device *dev, const struct mount_args *a
 	rc = ploop_mounts_add(node, args->dir, args->fstype, args->options, args->chain.readonly);
 	if (rc)
 		return rc;
-	if (args->balloon_ino && !args->chain.readonly)
+	if (!args->chain.readonly)
 		ploop_balloon_protect(args->dir, args->balloon_ino);
 	return 0;
 }

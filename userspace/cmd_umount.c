@@ -79,10 +79,8 @@ static int parse_args(int argc, char *argv[], int *index)
 	}
 	if (!!dev + !!dir + (argc - optind) != 1)
 		return PLOOP_SHOW_USAGE;
-	if (dev)
-		return ploop_node_parse(dev, index);
-	if (dir)
-		return ploop_mounts_device_of(dir, index);
+	if (dev || dir)
+		return ploop_mounts_find_device(dev, dir, index);
 	return device_of_image(argv[optind], index);
 }
 
@@ -100,6 +98,17 @@ static int lock_device(const struct ploop_info *info, int *lock_fd)
 	return 0;
 }
 
+/* the driver gives these states up by itself: no cluster is lost, but the rest is not done */
+static void note_unfinished(const struct ploop_info *info)
+{
+	switch (ploop_sysfs_maintenance(info->index)) {
+	case PLOOP_MNTN_BALLOON:
+	case PLOOP_MNTN_FBLOADED:
+		ploop_note("a change of the balloon of %s was killed: nothing is lost; run `ploop balloon repair` when it is mounted again (`ploop balloon complete` would have completed it)",
+			   info->node);
+	}
+}
+
 static int lock_attached(int index, int *lock_fd)
 {
 	struct ploop_info info;
@@ -113,6 +122,8 @@ static int lock_attached(int index, int *lock_fd)
 	else
 		rc = ploop_fail(PLOOP_EXIT_NOT_ATTACHED, "%s has no images; see `ploop list`",
 				info.node);
+	if (!rc)
+		note_unfinished(&info);
 	ploop_sysfs_free(&info);
 	return rc;
 }

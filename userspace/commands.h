@@ -36,6 +36,8 @@ int ploop_cmd_check(int argc, char *argv[]);
 int ploop_cmd_snapshot(int argc, char *argv[]);
 int ploop_cmd_merge(int argc, char *argv[]);
 int ploop_cmd_grow(int argc, char *argv[]);
+int ploop_cmd_balloon(int argc, char *argv[]);
+int ploop_cmd_discard(int argc, char *argv[]);
 
 extern const char ploop_init_usage[];
 extern const char ploop_mount_usage[];
@@ -47,5 +49,7 @@ extern const char ploop_check_usage[];
 extern const char ploop_snapshot_usage[];
 extern const char ploop_merge_usage[];
 extern const char ploop_grow_usage[];
+extern const char ploop_balloon_usage[];
+extern const char ploop_discard_usage[];
 
 #endif /* PLOOP_COMMANDS_H */

@@ -45,7 +45,8 @@ uint32_t ploop_index_unit(const struct ploop_image *img)
 int ploop_window_init(struct ploop_window *window)
 {
 	memset(window, 0, sizeof(*window));
-	window->word = calloc(PLOOP_WINDOW_WORDS, sizeof(*window->word));
+	/* of whole pages, for those who read the file directly */
+	window->word = aligned_alloc(PLOOP1_PAGE, PLOOP_WINDOW_WORDS * sizeof(*window->word));
 	window->dirty = calloc(WINDOW_PAGES, 1);
 	return window->word && window->dirty ? 0 : ploop_fail_memory();
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cancel.h"
+#include "maintenance.h"
 #include "mounts.h"
 #include "report.h"
 
@@ -135,8 +136,10 @@ int ploop_lock_device(const struct ploop_info *info, int seconds, int *fd)
 			rc = ploop_fail_cancelled();
 		else
 			rc = ploop_fail(PLOOP_EXIT_BUSY,
-					"another ploop command works on the images of %s: wait for it to end (see `fuser -v %s`)",
-					info->node, info->deltas[0].image);
+					"another ploop command works on the images of %s (state %s): wait for it to end (see `fuser -v %s`)",
+					info->node,
+					ploop_maintenance_name(ploop_sysfs_maintenance(info->index)),
+					info->deltas[0].image);
 		close(*fd);
 		*fd = -1;
 		return rc;

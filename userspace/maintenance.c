@@ -16,6 +16,7 @@
 #include "cancel.h"
 #include "lock.h"
 #include "progress.h"
+#include "reloc.h"
 #include "report.h"
 #include "size.h"
 
@@ -73,6 +74,37 @@ const char *ploop_maintenance_name(unsigned int state)
 	return "UNKNOWN";
 }
 
+/**
+ * ploop_maintenance_refuse() - say what a device is busy with, and what to do
+ * @info: the device, in any state but OFF
+ *
+ * Return: PLOOP_EXIT_BUSY.
+ */
+int ploop_maintenance_refuse(const struct ploop_info *info)
+{
+	const char *name = ploop_maintenance_name(info->maintenance);
+
+	switch (info->maintenance) {
+	case PLOOP_MNTN_BALLOON:
+		return ploop_fail(PLOOP_EXIT_BUSY,
+				  "%s is in state %s: if no command works on its balloon any more, run `ploop balloon clear -d %s`, then `ploop balloon check -d %s`",
+				  info->node, name, info->node, info->node);
+	case PLOOP_MNTN_FBLOADED:
+	case PLOOP_MNTN_RELOC:
+	case PLOOP_MNTN_DISCARD:
+		return ploop_fail(PLOOP_EXIT_BUSY,
+				  "%s is in state %s, a balloon or discard command was interrupted: run `ploop balloon complete -d %s` first",
+				  info->node, name, info->node);
+	case PLOOP_MNTN_MERGE:
+	case PLOOP_MNTN_GROW:
+		return ploop_fail(PLOOP_EXIT_BUSY,
+				  "%s is busy with %s: wait for that to end, see `ploop info %s`",
+				  info->node, name, info->node);
+	}
+	return ploop_fail(PLOOP_EXIT_BUSY, "%s is busy with %s: wait for that to end", info->node,
+			  name);
+}
+
 static void *issue(void *data)
 {
 	struct call *call = data;
@@ -113,12 +145,17 @@ static void watch_call(struct call *call, pthread_t thread, int index,
 	}
 }
 
-/*
- * An ioctl that may wait for long, with a bar on the terminal.
- * Returns 0 or an errno; EINTR: a signal ended the wait, not the operation.
+/**
+ * ploop_maintenance_call() - an ioctl that may wait for long, with a bar on the terminal
+ * @dev: the device
+ * @request: number of the ioctl
+ * @arg: its argument
+ * @what: what it does, as "merging"
+ *
+ * Return: 0 or an errno; EINTR: a signal ended the wait, not the operation.
  */
-static int call_and_wait(const struct ploop_device *dev, unsigned long request, void *arg,
-			 const char *what)
+int ploop_maintenance_call(const struct ploop_device *dev, unsigned long request, void *arg,
+			   const char *what)
 {
 	struct call call = { .fd = dev->fd, .request = request, .arg = arg };
 	const struct sigaction action = { .sa_handler = wake_up };
@@ -140,16 +177,25 @@ static int call_and_wait(const struct ploop_device *dev, unsigned long request, 
 	return call.error;
 }
 
-/* the wait for an operation of the driver ended badly */
-static int wait_failed(const struct ploop_device *dev, unsigned int state, int error)
+/**
+ * ploop_maintenance_failed() - say how the wait for an operation of the driver ended
+ * @dev: the device
+ * @state: the operation: enum ploop_maintenance
+ * @error: an errno
+ *
+ * Return: an exit code.
+ */
+int ploop_maintenance_failed(const struct ploop_device *dev, unsigned int state, int error)
 {
 	const char *name = ploop_maintenance_name(state);
 
 	switch (error) {
 	case EINTR:
 		ploop_fail_cancelled();
-		ploop_note("the driver goes on with %s of %s: run the same command again to wait for it (see `ploop info %s`)",
-			   name, dev->node, dev->node);
+		ploop_note("the driver goes on with %s of %s: run %s to wait for it (see `ploop info %s`)",
+			   name, dev->node,
+			   state == PLOOP_MNTN_RELOC ? "`ploop balloon complete`" :
+			   "the same command again", dev->node);
 		return PLOOP_EXIT_CANCELLED;
 	case EIO:
 		return ploop_fail(PLOOP_EXIT_IOCTL,
@@ -173,16 +219,19 @@ static int finish_running(struct ploop_maintenance_session *session)
 
 	switch (state) {
 	case PLOOP_MNTN_MERGE:
-		error = call_and_wait(&session->dev, PLOOP_IOC_MERGE, NULL, "merging");
+		error = ploop_maintenance_call(&session->dev, PLOOP_IOC_MERGE, NULL, "merging");
 		break;
 	case PLOOP_MNTN_GROW:
-		error = call_and_wait(&session->dev, PLOOP_IOC_GROW, NULL, "growing");
+		error = ploop_maintenance_call(&session->dev, PLOOP_IOC_GROW, NULL, "growing");
+		break;
+	case PLOOP_MNTN_RELOC:
+		error = ploop_reloc_wait(session, NULL);
 		break;
 	default:
 		return 0;
 	}
 	if (error && error != EALREADY)
-		return wait_failed(&session->dev, state, error);
+		return ploop_maintenance_failed(&session->dev, state, error);
 	session->finished = state;
 	ploop_note("%s: completed a %s that was under way", session->info.node,
 		   ploop_maintenance_name(state));
@@ -226,27 +275,17 @@ static int open_device(struct ploop_maintenance_session *session)
 	if (!rc && !session->info.running)
 		rc = ploop_fail(PLOOP_EXIT_DEVICE, "%s does not run: detach it and mount it again",
 				session->info.node);
-	if (!rc)
-		rc = finish_running(session);
-	if (!rc)
-		rc = ploop_maintenance_refresh(session);
-	if (!rc && session->info.maintenance != PLOOP_MNTN_OFF)
-		rc = ploop_fail(PLOOP_EXIT_BUSY, "%s is busy with %s: wait for that to end",
-				session->info.node,
-				ploop_maintenance_name(session->info.maintenance));
 	return rc;
 }
 
 /**
- * ploop_maintenance_begin() - get a running device for ourselves
+ * ploop_maintenance_open() - get a running device for ourselves, in any state
  * @session: out: the device; to be ended by the caller when this succeeds
  * @index: N of ploopN
  *
- * Waits for an operation that the driver is still busy with.
- *
  * Return: 0 or an exit code.
  */
-int ploop_maintenance_begin(struct ploop_maintenance_session *session, int index)
+int ploop_maintenance_open(struct ploop_maintenance_session *session, int index)
 {
 	int rc;
 
@@ -259,6 +298,32 @@ int ploop_maintenance_begin(struct ploop_maintenance_session *session, int index
 	rc = ploop_lock_device(&session->info, 0, &session->lock_fd);
 	if (!rc)
 		rc = open_device(session);
+	if (rc)
+		ploop_maintenance_end(session);
+	return rc;
+}
+
+/**
+ * ploop_maintenance_begin() - get a running device for ourselves, with nothing under way
+ * @session: out: the device; to be ended by the caller when this succeeds
+ * @index: N of ploopN
+ *
+ * Waits for an operation that the driver is still busy with.
+ *
+ * Return: 0 or an exit code.
+ */
+int ploop_maintenance_begin(struct ploop_maintenance_session *session, int index)
+{
+	int rc;
+
+	rc = ploop_maintenance_open(session, index);
+	if (rc)
+		return rc;
+	rc = finish_running(session);
+	if (!rc)
+		rc = ploop_maintenance_refresh(session);
+	if (!rc && session->info.maintenance != PLOOP_MNTN_OFF)
+		rc = ploop_maintenance_refuse(&session->info);
 	if (rc)
 		ploop_maintenance_end(session);
 	return rc;
@@ -278,6 +343,37 @@ void ploop_maintenance_end(struct ploop_maintenance_session *session)
 }
 
 /**
+ * ploop_maintenance_open_level() - open the image of a level
+ * @session: the session
+ * @level: the level
+ * @writable: open it for writing too
+ * @img: out: the image, loaded; to be closed by the caller when this succeeds
+ *
+ * Return: 0 or an exit code.
+ */
+int ploop_maintenance_open_level(const struct ploop_maintenance_session *session,
+				 unsigned int level, bool writable, struct ploop_image *img)
+{
+	const struct ploop_info *info = &session->info;
+	const struct ploop_delta *delta = &info->deltas[level];
+	const bool raw = !strcmp(delta->format, ploop_format_name(PLOOP_FMT_RAW));
+	int rc;
+
+	rc = ploop_image_open(img, delta->image, writable);
+	if (rc)
+		return rc;
+	if (ploop_sysfs_find_delta(info, img->dev, img->ino) != delta)
+		rc = ploop_fail(PLOOP_EXIT_OPEN,
+				"%s is not the file that %s has at level %u: it was replaced, or is in another mount namespace",
+				delta->image, info->node, level);
+	if (!rc)
+		rc = ploop_image_load(img, raw ? PLOOP_FMT_RAW : PLOOP_FMT_PLOOP1);
+	if (rc)
+		ploop_image_close(img);
+	return rc;
+}
+
+/**
  * ploop_maintenance_merge_top() - let the driver move the top into the level below
  * @session: the session; its info is old afterwards
  *
@@ -285,11 +381,11 @@ void ploop_maintenance_end(struct ploop_maintenance_session *session)
  */
 int ploop_maintenance_merge_top(struct ploop_maintenance_session *session)
 {
-	const int error = call_and_wait(&session->dev, PLOOP_IOC_MERGE, NULL, "merging");
+	const int error = ploop_maintenance_call(&session->dev, PLOOP_IOC_MERGE, NULL, "merging");
 
 	if (!error || error == EALREADY)
 		return 0;
-	return wait_failed(&session->dev, PLOOP_MNTN_MERGE, error);
+	return ploop_maintenance_failed(&session->dev, PLOOP_MNTN_MERGE, error);
 }
 
 /**
@@ -313,14 +409,14 @@ int ploop_maintenance_grow(struct ploop_maintenance_session *session, uint64_t s
 	if (size > UINT32_MAX && size >> log > UINT32_MAX)
 		error = EFBIG;
 	else
-		error = call_and_wait(&session->dev, PLOOP_IOC_GROW, &arg, "growing");
+		error = ploop_maintenance_call(&session->dev, PLOOP_IOC_GROW, &arg, "growing");
 	if (!error || error == EALREADY)
 		return 0;
 	if (error == EFBIG)
 		return ploop_fail(PLOOP_EXIT_PARAM,
 				  "-s: %" PRIu64 " sectors are too many for the images of %s", size,
 				  session->info.node);
-	return wait_failed(&session->dev, PLOOP_MNTN_GROW, error);
+	return ploop_maintenance_failed(&session->dev, PLOOP_MNTN_GROW, error);
 }
 
 /**

@@ -27,9 +27,17 @@ struct ploop_maintenance_session {
 };
 
 const char *ploop_maintenance_name(unsigned int state);
+int ploop_maintenance_refuse(const struct ploop_info *info);
+int ploop_maintenance_open(struct ploop_maintenance_session *session, int index);
 int ploop_maintenance_begin(struct ploop_maintenance_session *session, int index);
 int ploop_maintenance_refresh(struct ploop_maintenance_session *session);
 void ploop_maintenance_end(struct ploop_maintenance_session *session);
+
+int ploop_maintenance_open_level(const struct ploop_maintenance_session *session,
+				 unsigned int level, bool writable, struct ploop_image *img);
+int ploop_maintenance_call(const struct ploop_device *dev, unsigned long request, void *arg,
+			   const char *what);
+int ploop_maintenance_failed(const struct ploop_device *dev, unsigned int state, int error);
 
 int ploop_maintenance_merge_top(struct ploop_maintenance_session *session);
 int ploop_maintenance_grow(struct ploop_maintenance_session *session, uint64_t size);

@@ -44,28 +44,6 @@ struct online {
 	size_t names;
 };
 
-static int open_level(const struct online *online, unsigned int level, bool writable,
-		      struct ploop_image *img)
-{
-	const struct ploop_info *info = &online->session->info;
-	const struct ploop_delta *delta = &info->deltas[level];
-	const bool raw = !strcmp(delta->format, ploop_format_name(PLOOP_FMT_RAW));
-	int rc;
-
-	rc = ploop_image_open(img, delta->image, writable);
-	if (rc)
-		return rc;
-	if (ploop_sysfs_find_delta(info, img->dev, img->ino) != delta)
-		rc = ploop_fail(PLOOP_EXIT_OPEN,
-				"%s is not the file that %s has at level %u: it was replaced, or is in another mount namespace",
-				delta->image, info->node, level);
-	if (!rc)
-		rc = ploop_image_load(img, raw ? PLOOP_FMT_RAW : PLOOP_FMT_PLOOP1);
-	if (rc)
-		ploop_image_close(img);
-	return rc;
-}
-
 /* an image may be the base of several devices, but then nobody may write it */
 static int refuse_shared(const struct online *online, const struct ploop_image *img)
 {
@@ -143,7 +121,7 @@ static int open_low(struct online *online, struct ploop_image *img)
 	struct ploop_image_usage usage;
 	int rc;
 
-	rc = open_level(online, online->low, true, img);
+	rc = ploop_maintenance_open_level(online->session, online->low, true, img);
 	if (rc)
 		return rc;
 	rc = refuse_shared(online, img);
@@ -206,7 +184,8 @@ static int merge_group(struct online *online, struct ploop_image *image, size_t 
 	if (rc)
 		return rc;
 	for (merge.n = 1; merge.n < max && !rc; merge.n++) {
-		rc = open_level(online, online->low + merge.n, false, &image[merge.n]);
+		rc = ploop_maintenance_open_level(online->session, online->low + merge.n, false,
+						  &image[merge.n]);
 		if (rc)
 			break;
 		if (image[merge.n].size != image[1].size) {

@@ -186,6 +186,32 @@ out_free_path:
 }
 
 /**
+ * ploop_mounts_find_device() - find the device of a command that has -d and -m
+ * @dev: argument of -d, or NULL
+ * @dir: argument of -m, or NULL; either is enough
+ * @index: out: N of ploopN
+ *
+ * Return: 0 or an exit code.
+ */
+int ploop_mounts_find_device(const char *dev, const char *dir, int *index)
+{
+	int of_dir, rc = 0;
+
+	if (dev)
+		rc = ploop_node_parse(dev, index);
+	if (rc || !dir)
+		return rc;
+	rc = ploop_mounts_device_of(dir, &of_dir);
+	if (rc)
+		return rc;
+	if (dev && of_dir != *index)
+		return ploop_fail(PLOOP_EXIT_PARAM, "%s is mounted from /dev/ploop%d, not from %s",
+				  dir, of_dir, dev);
+	*index = of_dir;
+	return 0;
+}
+
+/**
  * ploop_mounts_add() - mount a filesystem
  * @source: device node
  * @dir: mount point

@@ -35,6 +35,7 @@ void ploop_mounts_free(struct ploop_mount_list *list);
 char *ploop_mounts_describe(int index);
 void ploop_mounts_free_description(char *text);
 int ploop_mounts_device_of(const char *dir, int *index);
+int ploop_mounts_find_device(const char *dev, const char *dir, int *index);
 int ploop_mounts_add(const char *source, const char *dir, const char *fstype,
 		     const char *options, bool readonly);
 int ploop_mounts_remove_all(int index);

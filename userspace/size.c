@@ -30,14 +30,14 @@ static int unit_shift(char letter)
 }
 
 /**
- * ploop_size_parse() - read a size: a number and at most one letter of kmgt
+ * ploop_size_parse_any() - read a size that may be 0
  * @what: the argument's name for messages, as "-s"
- * @arg: the text; a number without letter counts sectors
- * @sectors: out: the size in sectors, not zero
+ * @arg: a number and at most one letter of kmgt; without letter it counts sectors
+ * @sectors: out: the size in sectors
  *
  * Return: 0 or PLOOP_EXIT_PARAM.
  */
-int ploop_size_parse(const char *what, const char *arg, uint64_t *sectors)
+int ploop_size_parse_any(const char *what, const char *arg, uint64_t *sectors)
 {
 	unsigned long long number;
 	int shift = 0;
@@ -54,8 +54,6 @@ int ploop_size_parse(const char *what, const char *arg, uint64_t *sectors)
 		if (shift < 0 || end[1])
 			goto junk;
 	}
-	if (!number)
-		return ploop_fail(PLOOP_EXIT_PARAM, "%s %s: the size must not be 0", what, arg);
 	if (number > (UINT64_MAX >> PLOOP_SECTOR_SHIFT) >> shift)
 		goto too_big;
 	*sectors = (uint64_t)number << shift;
@@ -67,6 +65,24 @@ junk:
 			  what, arg);
 too_big:
 	return ploop_fail(PLOOP_EXIT_PARAM, "%s %s: the size is too big", what, arg);
+}
+
+/**
+ * ploop_size_parse() - read a size that must not be 0
+ * @what: as for ploop_size_parse_any()
+ * @arg: the text
+ * @sectors: out: the size in sectors
+ *
+ * Return: 0 or PLOOP_EXIT_PARAM.
+ */
+int ploop_size_parse(const char *what, const char *arg, uint64_t *sectors)
+{
+	int rc;
+
+	rc = ploop_size_parse_any(what, arg, sectors);
+	if (!rc && !*sectors)
+		return ploop_fail(PLOOP_EXIT_PARAM, "%s %s: the size must not be 0", what, arg);
+	return rc;
 }
 
 /**

@@ -13,6 +13,7 @@
 /** PLOOP_SIZE_TEXT: bytes that hold any text of ploop_size_format() */
 #define PLOOP_SIZE_TEXT		32
 
+int ploop_size_parse_any(const char *what, const char *arg, uint64_t *sectors);
 int ploop_size_parse(const char *what, const char *arg, uint64_t *sectors);
 int ploop_cluster_parse(const char *what, const char *arg, uint32_t *sectors);
 const char *ploop_size_format(char text[PLOOP_SIZE_TEXT], uint64_t bytes);
