@@ -28,10 +28,13 @@ static const char usage[] =
 	"       data poke FILE OFFSET 32|64 VALUE                  little-endian; for images\n"
 	"       data peek FILE OFFSET 32|64\n"
 	"       data image FILE VERSION CLUSTER-LOG SECTORS        a new empty image\n"
+	"       data map FILE [clu|iblk FROM TO]                   CLU:IBLK:LEN of what the index has, by IBLK; from FROM below TO\n"
 	"       data dense FILE FROM TO                            no hole, no unwritten extent\n"
 	"       data scribble FILE OFFSET LENGTH SECONDS           direct writes of pages that change meanwhile\n"
 	"       data record DIR JOURNAL SEED                       fsync files, note each, until killed\n"
 	"       data replay DIR JOURNAL                            is each noted file there, and right?\n"
+	"       data files DIR SEED COUNT                          that many files, up to 256 KiB, 128 on average\n"
+	"       data check-files DIR SEED COUNT                    are those right that are there? prints how many\n"
 	"Numbers may end in k, m, g or t.\n";
 
 #include "util.h"
@@ -205,6 +208,57 @@ static int image(const char *path, unsigned int version, unsigned int cluster_lo
 	return fsync(fd);
 }
 
+struct mapping {
+	uint32_t clu, iblk;
+};
+
+static int by_iblk(const void *a, const void *b)
+{
+	const struct mapping *x = a, *y = b;
+
+	return x->iblk < y->iblk ? -1 : x->iblk > y->iblk;
+}
+
+/* consecutive clusters of disk and file in one line */
+static void print_map(const struct mapping *m, size_t n)
+{
+	for (size_t i = 0, len; i < n; i += len) {
+		for (len = 1; i + len < n && m[i + len].clu == m[i].clu + len &&
+		     m[i + len].iblk == m[i].iblk + len; len++)
+			;
+		printf("%u:%u:%zu\n", m[i].clu, m[i].iblk, len);
+	}
+}
+
+static int map(int fd, bool by_clu, uint64_t from, uint64_t to)
+{
+	struct ploop1_header header;
+	struct mapping *m;
+	uint32_t clusters, unit, *entry;
+	size_t n = 0;
+
+	if (pread(fd, &header, sizeof(header), 0) != sizeof(header))
+		die("header");
+	clusters = le32toh(header.clusters);
+	unit = memcmp(header.signature, PLOOP1_SIGNATURE_V1, sizeof(header.signature)) ?
+		1 : le32toh(header.cluster_sectors);
+	entry = calloc(clusters, sizeof(*entry));
+	m = calloc(clusters, sizeof(*m));
+	if (!entry || !m ||
+	    pread(fd, entry, clusters * sizeof(*entry), sizeof(header)) !=
+	    (ssize_t)(clusters * sizeof(*entry)))
+		die("index");
+	for (uint32_t clu = 0; clu < clusters; clu++) {
+		uint32_t iblk = le32toh(entry[clu]) / unit, key = by_clu ? clu : iblk;
+
+		if (iblk && key >= from && key < to)
+			m[n++] = (struct mapping) { .clu = clu, .iblk = iblk };
+	}
+	qsort(m, n, sizeof(*m), by_iblk);
+	print_map(m, n);
+	return 0;
+}
+
 static _Noreturn void *flip(void *arg)
 {
 	uint64_t *word = arg;
@@ -257,6 +311,63 @@ static void sync_dir(int dir, const char *name)
 	close(fd);
 }
 
+static void make_dir(int dir, const char *name)
+{
+	if (mkdirat(dir, name, 0700) && errno != EEXIST)
+		die(name);
+}
+
+static int files(int dir, uint64_t seed, uint64_t count)
+{
+	void *buf = aligned(MAX_FILE);
+	char name[NAME_BYTES], sub[] = "d0";
+
+	for (uint64_t i = 0; i < count; i++) {
+		size_t len = file_len(seed + i);
+		int fd;
+
+		sub[1] = '0' + (seed + i) % 4;
+		make_dir(dir, sub);
+		file_name(name, seed + i);
+		fd = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+		if (fd < 0)
+			die(name);
+		stamp(buf, 0, len, seed + i);
+		write_at(fd, buf, len, 0);
+		close(fd);
+	}
+	free(buf);
+	return 0;
+}
+
+static int check_files(int dir, uint64_t seed, uint64_t count)
+{
+	void *want = aligned(MAX_FILE), *got = aligned(MAX_FILE);
+	uint64_t found = 0, bad = 0;
+	char name[NAME_BYTES];
+
+	for (uint64_t i = 0; i < count; i++) {
+		size_t len = file_len(seed + i);
+		int fd;
+
+		file_name(name, seed + i);
+		fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		found++;
+		stamp(want, 0, len, seed + i);
+		if (pread(fd, got, MAX_FILE, 0) != (ssize_t)len || memcmp(want, got, len)) {
+			fprintf(stderr, "%s: wrong\n", name);
+			bad++;
+		}
+		close(fd);
+	}
+	printf("%llu\n", (unsigned long long)found);
+	free(want);
+	free(got);
+	return bad != 0;
+}
+
 /* a name is noted only when the file and its directory entry are durable */
 static _Noreturn void record(int dir, const char *journal, uint64_t seed)
 {
@@ -269,8 +380,7 @@ static _Noreturn void record(int dir, const char *journal, uint64_t seed)
 		int fd;
 
 		sub[1] = '0' + seed % 4;
-		if (mkdirat(dir, sub, 0700) && errno != EEXIST)
-			die(sub);
+		make_dir(dir, sub);
 		file_name(name, seed);
 		fd = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 		if (fd < 0)
@@ -336,6 +446,11 @@ int main(int argc, char *argv[])
 		return peek(xopen(argv[2], O_RDONLY), number(argv[3]), number(argv[4]));
 	if (!strcmp(op, "image") && argc == 6)
 		return image(argv[2], number(argv[3]), number(argv[4]), number(argv[5]));
+	if (!strcmp(op, "map") && argc == 3)
+		return map(xopen(argv[2], O_RDONLY), true, 0, UINT64_MAX);
+	if (!strcmp(op, "map") && argc == 6)
+		return map(xopen(argv[2], O_RDONLY), !strcmp(argv[3], "clu"), number(argv[4]),
+			   number(argv[5]));
 	if (!strcmp(op, "dense") && argc == 5)
 		return dense(xopen(argv[2], O_RDONLY), number(argv[3]), number(argv[4]));
 	if (!strcmp(op, "scribble") && argc == 6)
@@ -343,6 +458,12 @@ int main(int argc, char *argv[])
 				number(argv[5]));
 	if (!strcmp(op, "record") && argc == 5)
 		record(xopen(argv[2], O_RDONLY | O_DIRECTORY), argv[3], number(argv[4]));
+	if (!strcmp(op, "files") && argc == 5)
+		return files(xopen(argv[2], O_RDONLY | O_DIRECTORY), number(argv[3]),
+			     number(argv[4]));
+	if (!strcmp(op, "check-files") && argc == 5)
+		return check_files(xopen(argv[2], O_RDONLY | O_DIRECTORY), number(argv[3]),
+				   number(argv[4]));
 	if (!strcmp(op, "replay") && argc == 4)
 		return replay(xopen(argv[2], O_RDONLY | O_DIRECTORY), argv[3]);
 	bad_usage();

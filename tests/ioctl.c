@@ -30,6 +30,15 @@ static const char usage[] =
 	"       ioctl DEV truncate FILE CLUSTERS LEVEL [fd=N]\n"
 	"       ioctl DEV update-index LEVEL [CLUSTER:BLOCK...]\n"
 	"       ioctl DEV maxsize SECTORS\n"
+	"       ioctl DEV balloon INFLATE KEEP [MBZ]   prints STATE ALLOC_HEAD LEVEL\n"
+	"       ioctl DEV freeblks LEVEL [CLU:IBLK:LEN...] [NAME=VALUE...]   prints ALLOC_HEAD\n"
+	"                      n=EXTENTS it claims to have\n"
+	"       ioctl DEV fbget [ROOM]            prints EXTENTS ALLOC_HEAD LEVEL [CLU:IBLK:LEN...]; ROOM 0: only count\n"
+	"       ioctl DEV fbdrop|discard-init|discard-fini\n"
+	"       ioctl DEV fbfilter CLUSTERS       prints the clusters left\n"
+	"       ioctl DEV relocblks LEVEL ALLOC_HEAD SCANNED [CLU:IBLK:LEN:FREE...] [NAME=VALUE...]\n"
+	"                      prints the clusters cut; n mbz1 mbz2; SIGUSR1 ends the wait\n"
+	"       ioctl DEV discard-wait            prints 1 or 0; SIGUSR1 ends the wait\n"
 	"       ioctl DEV raw NUMBER [ARGUMENT]   without ARGUMENT: a zeroed buffer\n"
 	"       ioctl DEV hold [excl]             keep it open until stdin ends\n"
 	"       ioctl control get|remove INDEX|any [version=N] [flags=N] [reserved=N] [hold]\n"
@@ -100,11 +109,12 @@ static bool set_number(const char *arg, const char *name, unsigned long long *to
 /* a copy of data of which only the first bytes can be read */
 static void *at_edge(const void *data, size_t readable)
 {
-	char *page = mmap(NULL, 2 * BUFFER_BYTES, PROT_READ | PROT_WRITE,
+	const size_t room = (readable + BUFFER_BYTES - 1) / BUFFER_BYTES * BUFFER_BYTES;
+	char *page = mmap(NULL, room + BUFFER_BYTES, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	char *start = page + BUFFER_BYTES - readable;
+	char *start = page + room - readable;
 
-	if (page == MAP_FAILED || mprotect(page + BUFFER_BYTES, BUFFER_BYTES, PROT_NONE))
+	if (page == MAP_FAILED || mprotect(page + room, BUFFER_BYTES, PROT_NONE))
 		die("mmap");
 	memcpy(start, data, readable);
 	return start;
@@ -287,6 +297,175 @@ static int max_size(int dev, int argc, char *argv[])
 	return outcome(ioctl(dev, PLOOP_IOC_MAX_DELTA_SIZE, &sectors));
 }
 
+/* --- balloon */
+
+static const char *state_name(__u32 state)
+{
+	static const struct {
+		const char *name;
+		__u32 state;
+	} names[] = {
+		{ "OFF", PLOOP_MNTN_OFF }, { "BALLOON", PLOOP_MNTN_BALLOON },
+		{ "FBLOADED", PLOOP_MNTN_FBLOADED }, { "SNAPSHOT", PLOOP_MNTN_SNAPSHOT },
+		{ "TRACK", PLOOP_MNTN_TRACK }, { "DISCARD", PLOOP_MNTN_DISCARD },
+		{ "MERGE", PLOOP_MNTN_MERGE }, { "GROW", PLOOP_MNTN_GROW },
+		{ "RELOC", PLOOP_MNTN_RELOC },
+	};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (names[i].state == state)
+			return names[i].name;
+	return "unknown";
+}
+
+/* in fields that only answers come to, and in those that nobody reads */
+#define UNSET	0xeeeeeeeeu
+
+static int balloon(int dev, int argc, char *argv[])
+{
+	struct ploop_balloon_ctl *arg, init = { .mntn_type = UNSET, .alloc_head = UNSET };
+
+	if (argc < 2)
+		bad_usage();
+	init.inflate = number(argv[0]);
+	init.keep_intact = number(argv[1]);
+	init.mbz = argc > 2 ? number(argv[2]) : 0;
+	init.pad = UNSET;
+	arg = at_edge(&init, sizeof(init));
+	if (ioctl(dev, PLOOP_IOC_BALLOON, arg))
+		return outcome(-1);
+	printf("%s %u %u\n", state_name(arg->mntn_type), arg->alloc_head, arg->level);
+	return 0;
+}
+
+/* what a list of extents is called with, beside the list */
+struct list_args {
+	unsigned long long n, mbz1, mbz2;
+};
+
+#define AS_GIVEN	(~0ULL)
+
+static bool parse_list_args(struct list_args *a, const char *arg)
+{
+	return set_number(arg, "n", &a->n) || set_number(arg, "mbz1", &a->mbz1) ||
+	       set_number(arg, "mbz2", &a->mbz2);
+}
+
+static int freeblks(int dev, int argc, char *argv[])
+{
+	struct list_args a = { .n = AS_GIVEN };
+	struct ploop_freeblks_ctl *arg;
+	size_t bytes;
+	int ret;
+
+	if (argc < 1)
+		bad_usage();
+	arg = calloc(1, sizeof(*arg) + argc * sizeof(arg->extents[0]));
+	if (!arg)
+		die("memory");
+	for (int i = 1; i < argc; i++) {
+		struct ploop_freeblks_extent *e = &arg->extents[arg->n_extents];
+
+		if (parse_list_args(&a, argv[i]))
+			continue;
+		if (sscanf(argv[i], "%u:%u:%u", &e->clu, &e->iblk, &e->len) != 3)
+			bad_usage();
+		arg->n_extents++;
+	}
+	bytes = sizeof(*arg) + arg->n_extents * sizeof(arg->extents[0]);
+	if (a.n != AS_GIVEN)
+		arg->n_extents = a.n;
+	arg->alloc_head = UNSET;
+	arg->level = number(argv[0]);
+	memset(arg->pad, UNSET, sizeof(arg->pad));
+	arg = at_edge(arg, bytes);
+	ret = ioctl(dev, PLOOP_IOC_FREEBLKS, arg);
+	return outcome_value(ret, arg->alloc_head);
+}
+
+/* room 0: only the head of the answer */
+static int get_freeblks(int dev, __u32 room, struct ploop_freeblks_ctl **answer)
+{
+	const size_t bytes = sizeof(**answer) + room * sizeof((*answer)->extents[0]);
+	struct ploop_freeblks_ctl *arg = calloc(1, bytes);
+
+	if (!arg)
+		die("memory");
+	arg->n_extents = room;
+	arg->alloc_head = UNSET;
+	memset(arg->pad, UNSET, sizeof(arg->pad));
+	/* one element too many is EFAULT */
+	*answer = at_edge(arg, bytes);
+	free(arg);
+	return ioctl(dev, PLOOP_IOC_FBGET, *answer);
+}
+
+static int fbget(int dev, int argc, char *argv[])
+{
+	struct ploop_freeblks_ctl *arg;
+	unsigned long long room = 0;
+	int ret;
+
+	if (argc)
+		room = number(argv[0]);
+	ret = get_freeblks(dev, room, &arg);
+	if (!ret && argc == 0) {
+		room = arg->n_extents;
+		ret = get_freeblks(dev, room, &arg);
+	}
+	if (ret)
+		return outcome(ret);
+	printf("%u %u %u", arg->n_extents, arg->alloc_head, arg->level);
+	for (__u32 i = 0; i < arg->n_extents && i < room; i++)
+		printf(" %u:%u:%u", arg->extents[i].clu, arg->extents[i].iblk, arg->extents[i].len);
+	putchar('\n');
+	return 0;
+}
+
+static int fbfilter(int dev, int argc, char *argv[])
+{
+	int ret;
+
+	if (argc < 1)
+		bad_usage();
+	ret = ioctl(dev, PLOOP_IOC_FBFILTER, (unsigned long)number(argv[0]));
+	return outcome_value(ret, ret);
+}
+
+static int relocblks(int dev, int argc, char *argv[])
+{
+	struct list_args a = { .n = AS_GIVEN };
+	struct ploop_relocblks_ctl *arg;
+	size_t bytes;
+	int ret;
+
+	if (argc < 3)
+		bad_usage();
+	arg = calloc(1, sizeof(*arg) + argc * sizeof(arg->extents[0]));
+	if (!arg)
+		die("memory");
+	for (int i = 3; i < argc; i++) {
+		struct ploop_relocblks_extent *e = &arg->extents[arg->n_extents];
+
+		if (parse_list_args(&a, argv[i]))
+			continue;
+		if (sscanf(argv[i], "%u:%u:%u:%u", &e->clu, &e->iblk, &e->len, &e->free) != 4)
+			bad_usage();
+		arg->n_extents++;
+	}
+	bytes = sizeof(*arg) + arg->n_extents * sizeof(arg->extents[0]);
+	if (a.n != AS_GIVEN)
+		arg->n_extents = a.n;
+	arg->level = number(argv[0]);
+	arg->alloc_head = number(argv[1]);
+	arg->n_scanned = number(argv[2]);
+	arg->mbz1 = a.mbz1;
+	arg->mbz2 = a.mbz2;
+	arg = at_edge(arg, bytes);
+	ret = ioctl(dev, PLOOP_IOC_RELOCBLKS, arg);
+	return outcome_value(ret, arg->alloc_head);
+}
+
 static void on_signal(int nr)
 {
 	(void)nr;
@@ -308,7 +487,9 @@ static int device_op(int dev, const char *op, int argc, char *argv[])
 	} plain[] = {
 		{ "start", PLOOP_IOC_START }, { "stop", PLOOP_IOC_STOP },
 		{ "clear", PLOOP_IOC_CLEAR }, { "sync", PLOOP_IOC_SYNC },
-		{ "merge", PLOOP_IOC_MERGE },
+		{ "merge", PLOOP_IOC_MERGE }, { "fbdrop", PLOOP_IOC_FBDROP },
+		{ "discard-init", PLOOP_IOC_DISCARD_INIT },
+		{ "discard-fini", PLOOP_IOC_DISCARD_FINI },
 	};
 	static const struct {
 		const char *name;
@@ -316,8 +497,10 @@ static int device_op(int dev, const char *op, int argc, char *argv[])
 	} others[] = {
 		{ "replace", replace }, { "grow", grow }, { "del", del }, { "raw", raw },
 		{ "truncate", truncate_delta }, { "update-index", update_index },
-		{ "maxsize", max_size },
+		{ "maxsize", max_size }, { "balloon", balloon }, { "freeblks", freeblks },
+		{ "fbget", fbget }, { "fbfilter", fbfilter }, { "relocblks", relocblks },
 	};
+	int ret;
 
 	if (!strcmp(op, "add"))
 		return with_delta(dev, PLOOP_IOC_ADD_DELTA, 0, argc, argv);
@@ -325,6 +508,10 @@ static int device_op(int dev, const char *op, int argc, char *argv[])
 		return with_delta(dev, PLOOP_IOC_SNAPSHOT, 0, argc, argv);
 	if (!strcmp(op, "getdevice"))
 		return get_device(dev);
+	if (!strcmp(op, "discard-wait")) {
+		ret = ioctl(dev, PLOOP_IOC_DISCARD_WAIT, 0);
+		return outcome_value(ret, ret);
+	}
 	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
 		if (!strcmp(op, plain[i].name))
 			return outcome(ioctl(dev, plain[i].nr, 0));
