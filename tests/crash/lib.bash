@@ -3,16 +3,25 @@
 # beside it, and the check that must hold whenever it was interrupted. Images lie in $IMG, the writer's journal is $JOURNAL.
 # shellcheck shell=bash
 
+# The functions of the suites are for the balloon.
+: "${BATS_TEST_DIRNAME:=$TOP/tests}"
+. "$TOP/tests/helpers.bash"
+. "$TOP/tests/stack.bash"
+. "$TOP/tests/balloon.bash"
+
 STAMPS=$TOP/build/tests/crash/stamps
 SMALL=200m
 LARGE=800m
 # Where the writer writes, and how much an epoch is.
 SPAN=$((48 << 20))
 WRITES=6
+# What a balloon has taken from the filesystem.
+BALLOON_AT=$((64 << 20))
+BALLOON_BYTES=$((16 << 20))
 
 # write is no operation: writes alone, to see that this test can fail.
 # shellcheck disable=SC2034 # for those who include this
-KINDS=(write snapshot merge-top merge-range merge-raw merge-offline grow grow-offline)
+KINDS=(write snapshot merge-top merge-range merge-raw merge-offline grow grow-offline balloon)
 
 say_so() { printf '# %s\n' "$*"; }
 
@@ -22,7 +31,7 @@ online() { [[ $1 != *-offline ]]; }
 before()
 {
 	case $1 in
-	write | snapshot) echo base d1 ;;
+	write | snapshot | balloon) echo base d1 ;;
 	merge-raw) echo base.raw d1 ;;
 	merge-*) echo base d1 d2 ;;
 	grow*) echo base ;;
@@ -82,9 +91,35 @@ prepare()
 		make_image "$IMG/$image"
 		chain+=("$image")
 		dev=$(mount_images "${chain[@]}")
+		# At the front of the file, with what has to move behind it.
+		[[ $1 != balloon ]] || "$STAMPS" fill "$dev" "$JOURNAL" $BALLOON_AT $BALLOON_BYTES
 		"$STAMPS" write "$dev" "$JOURNAL" "$SPAN" 250 1 "$RANDOM"
 		umount_device "$dev"
 	done
+}
+
+# deflate DEV: gives up what the balloon has, and has the top's file cut.
+deflate()
+{
+	local top from=$((BALLOON_AT >> 15)) cut
+
+	clusters 6
+	switch_to "$1"
+	top=$(<"$SYS/pdelta/$(<"$SYS/pstate/top")/image")
+	give_up "$top" $from $((from + (BALLOON_BYTES >> 15))) || return
+	cut=$(relocate "$top") || return
+	say_so "$cut clusters cut"
+}
+
+# is_compact IMAGE: it is as long as what it holds.
+is_compact()
+{
+	local used
+
+	used=$(($(data map "$1" | awk -F: '{ n += $3 } END { print n + 0 }') + $(index_clusters "$1")))
+	(($(file_clusters "$1") == used)) && return
+	say_so "$1 has $(file_clusters "$1") clusters for $used in use"
+	return 1
 }
 
 # operate KIND DEV LEVELS: DEV has so many levels; for operations without a device both are unused.
@@ -101,6 +136,7 @@ operate()
 	merge-offline) ploop merge "$IMG/d2" "$IMG/d1" "$IMG/base" ;;
 	grow) ploop grow -s "$LARGE" -d "$dev" ;;
 	grow-offline) ploop grow -s "$LARGE" "$IMG/base" ;;
+	balloon) deflate "$dev" ;;
 	esac
 }
 
@@ -110,7 +146,7 @@ operate_again()
 	local kind=$1 dev=$2 levels=$3
 
 	case $kind in
-	merge-offline | grow*)
+	merge-offline | grow* | balloon)
 		operate "$@"
 		;;
 	snapshot)
@@ -218,6 +254,7 @@ verify_result()
 	read -ra chain <<<"$(after "$kind")"
 	[[ ! -e $IMG/newer ]] || chain+=(newer)
 	check_images 0 "${chain[@]}" || return
+	[[ $kind != balloon ]] || is_compact "$IMG/d1" || return
 	DEV=$(mount_images "${chain[@]}") || return
 	verify "$DEV" "${2:-}" || return
 	if [[ $kind == grow* ]]; then

@@ -27,6 +27,8 @@ static const char usage[] =
 	"Usage: stamps write DEV JOURNAL BYTES WRITES EPOCHS SEED [LOG]\n"
 	"         WRITES random writes and zeroings an epoch in the first BYTES; EPOCHS 0: until SIGTERM.\n"
 	"         With LOG, the name of a dm-log-writes device, a mark eN in its log for each durable epoch.\n"
+	"       stamps fill DEV JOURNAL OFFSET BYTES\n"
+	"         writes what may turn into zeros at any time\n"
 	"       stamps verify DEV JOURNAL [EPOCH]\n"
 	"         What was never written is zeros. With EPOCH: the power went after that epoch and before the next was durable.\n"
 	"       stamps last JOURNAL\n"
@@ -318,6 +320,29 @@ static int cmd_write(int argc, char *argv[])
 	return 0;
 }
 
+/* an epoch that is never durable as far as the journal knows: each sector shows it, or zeros */
+static int cmd_fill(char *argv[])
+{
+	const uint64_t offset = number(argv[4]), bytes = number(argv[5]);
+	const uint32_t epoch = last_epoch(argv[3], 0) + 1;
+	int dev = open(argv[2], O_RDWR | O_DIRECT | O_CLOEXEC);
+	int journal = open(argv[3], O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	void *buf = aligned(CLUSTER);
+
+	if (dev < 0 || journal < 0)
+		die(dev < 0 ? argv[2] : argv[3]);
+	note(journal, 'w', offset / BLOCK, bytes / BLOCK, epoch);
+	for (uint64_t done = 0; done < bytes; done += CLUSTER) {
+		struct random_write w = { .offset = offset + done, .len = CLUSTER };
+
+		issue(dev, &w, epoch, buf);
+	}
+	if (fsync(dev))
+		die("fsync");
+	free(buf);
+	return 0;
+}
+
 static int cmd_verify(int argc, char *argv[])
 {
 	int dev = open(argv[2], O_RDONLY | O_DIRECT | O_CLOEXEC);
@@ -342,6 +367,8 @@ int main(int argc, char *argv[])
 
 	if (!strcmp(op, "write") && (argc == 8 || argc == 9))
 		return cmd_write(argc, argv);
+	if (!strcmp(op, "fill") && argc == 6)
+		return cmd_fill(argv);
 	if (!strcmp(op, "verify") && (argc == 4 || argc == 5))
 		return cmd_verify(argc, argv);
 	if (!strcmp(op, "last") && argc == 3)
