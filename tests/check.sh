@@ -8,7 +8,7 @@
 #                                                          what takes long, on one of them
 #   debug   the suites of tests/debug-subset on the debug kernel, with a leak check
 #   debug-kernel  builds it, beside the others
-# Default: all but debug; without the debug kernel and kunit when SKIP_DEBUG is set. Four long suites run on one kernel
+# Default: all but debug; without the debug kernel and kunit when SKIP_DEBUG is set. Long suites run on one kernel
 # and the crash tests are short, so that the default stays well below an hour; with CHECK_ALL set nothing is left out.
 
 . "$(dirname "$0")/vm/lib.bash"
@@ -61,10 +61,12 @@ suite_jobs()
 		suite=$(basename "$suite" .bats)
 		for kernel in $2; do
 			if [[ ! ${CHECK_ALL:-} ]]; then
-				# Long, and little in them that knows the kernel: the last one, or the first.
+				# Little in them knows the kernel, or another suite does much of it on both: the first one, or the last.
 				case $suite in
-				offline | property) [[ $kernel == "${2##* }" ]] || continue ;;
-				kill | levels) [[ $kernel == "${2%% *}" ]] || continue ;;
+				balloonstates | hosts | kill | levels | merge | relocblks | space) [[ $kernel == "${2%% *}" ]] || continue ;;
+				balloon | balloonctl | cli | collect | discard | grow | images | offline | property)
+					[[ $kernel == "${2##* }" ]] || continue
+					;;
 				esac
 			fi
 			echo "$1/$kernel/$suite"
@@ -117,7 +119,7 @@ crash_job()
 
 	case $1 in
 	run) rounds=3 kinds=() ;;
-	operations) kinds+=(merge-offline) ;;
+	operations) kinds+=(merge-offline balloon) ;;
 	esac
 	[[ ! ${CHECK_ALL:-} ]] || kinds=()
 	CRASH_POINTS=${CRASH_POINTS:-3} CRASH_ROUNDS=${CRASH_ROUNDS:-$rounds} "tests/crash/$1" "$2" "${kinds[@]}"
