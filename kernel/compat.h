@@ -26,9 +26,17 @@ typedef fmode_t blk_mode_t;
 		return fn(bdev->bd_disk, mode);				\
 	}
 #define PLOOP_DISK_OPEN(fn)	fn##_bdev
+#define PLOOP_WRAP_DISK_RELEASE(fn)					\
+	static void fn##_mode(struct gendisk *disk, fmode_t mode)	\
+	{								\
+		fn(disk);						\
+	}
+#define PLOOP_DISK_RELEASE(fn)	fn##_mode
 #else
 #define PLOOP_WRAP_DISK_OPEN(fn)
 #define PLOOP_DISK_OPEN(fn)	fn
+#define PLOOP_WRAP_DISK_RELEASE(fn)
+#define PLOOP_DISK_RELEASE(fn)	fn
 #endif
 
 /* 6.9: struct file_lock keeps its common part in .c, names start with flc_ */

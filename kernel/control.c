@@ -257,6 +257,71 @@ static int ioc_fbfilter(struct ploop_device *plo, struct block_device *bdev, voi
 	return ploop_collect_filter(plo, (unsigned long)arg);
 }
 
+static int ioc_track_init(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
+{
+	struct ploop_track_extent ext;
+	int err;
+
+	if (is_busy(plo))
+		return -EBUSY;
+	if (!plo->top)
+		return -ENOENT;
+	err = ploop_track_start(plo, &ext);
+	if (!err && copy_to_user(arg, &ext, sizeof(ext))) {
+		ploop_track_stop(plo);
+		err = -EFAULT;
+	}
+	return err;
+}
+
+static int ioc_track_stop(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
+{
+	return ploop_track_finish(plo);
+}
+
+static int ioc_track_abort(struct ploop_device *plo, struct block_device *bdev,
+			   void __user *arg)
+{
+	ploop_track_stop(plo);
+	return 0;
+}
+
+static int ioc_track_setpos(struct ploop_device *plo, struct block_device *bdev,
+			    void __user *arg)
+{
+	u64 pos;
+
+	if (plo->maintenance != PLOOP_MNTN_TRACK)
+		return -EINVAL;
+	return copy_from_user(&pos, arg, sizeof(pos)) ? -EFAULT : ploop_track_set_pos(plo, pos);
+}
+
+static int ioc_track_read(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
+{
+	struct ploop_track_extent ext;
+	int err;
+
+	err = ploop_track_read(plo, &ext);
+	if (!err && copy_to_user(arg, &ext, sizeof(ext))) {
+		ploop_track_lose(plo);
+		err = -EFAULT;
+	}
+	return err;
+}
+
+static int ioc_freeze(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
+{
+	return ploop_fs_freeze(plo);
+}
+
+static int ioc_thaw(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
+{
+	if (!test_bit(PLOOP_S_RUNNING, &plo->state))
+		return -EINVAL;
+	ploop_fs_thaw(plo);
+	return 0;
+}
+
 static int ioc_clear(struct ploop_device *plo, struct block_device *bdev, void __user *arg)
 {
 	/* STOP left what was under way. */
@@ -315,6 +380,13 @@ static const struct command commands[] = {
 	{ PLOOP_IOC_TRUNCATE,		ioc_truncate },
 	{ PLOOP_IOC_UPDATE_INDEX,	ioc_update_index },
 	{ PLOOP_IOC_GROW,		ioc_grow },
+	{ PLOOP_IOC_TRACK_INIT,		ioc_track_init },
+	{ PLOOP_IOC_TRACK_STOP,		ioc_track_stop },
+	{ PLOOP_IOC_TRACK_ABORT,	ioc_track_abort },
+	{ PLOOP_IOC_TRACK_SETPOS,	ioc_track_setpos },
+	{ PLOOP_IOC_TRACK_READ,		ioc_track_read },
+	{ PLOOP_IOC_FREEZE,		ioc_freeze },
+	{ PLOOP_IOC_THAW,		ioc_thaw },
 	{ PLOOP_IOC_FBGET,		ioc_fbget },
 	{ PLOOP_IOC_BALLOON,		ioc_balloon },
 	{ PLOOP_IOC_FREEBLKS,		ioc_freeblks },

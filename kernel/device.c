@@ -31,6 +31,13 @@ static int device_open(struct gendisk *disk, blk_mode_t mode)
 
 PLOOP_WRAP_DISK_OPEN(device_open)
 
+static void device_release(struct gendisk *disk)
+{
+	ploop_owner_release(disk->private_data);
+}
+
+PLOOP_WRAP_DISK_RELEASE(device_release)
+
 static void free_parts(struct ploop_device *plo)
 {
 	mempool_exit(&plo->io_pool);
@@ -57,6 +64,7 @@ static const struct block_device_operations device_fops = {
 	.owner		= THIS_MODULE,
 	.submit_bio	= ploop_submit_bio,
 	.open		= PLOOP_DISK_OPEN(device_open),
+	.release	= PLOOP_DISK_RELEASE(device_release),
 	.ioctl		= ploop_ioctl,
 	.compat_ioctl	= ploop_ioctl,
 	.free_disk	= device_free,
@@ -94,6 +102,8 @@ static struct ploop_device *device_alloc(int index)
 	init_waitqueue_head(&plo->move.wait);
 	mutex_init(&plo->balloon.mutex);
 	init_waitqueue_head(&plo->balloon.wait);
+	spin_lock_init(&plo->owner_lock);
+	INIT_WORK(&plo->owner_work, ploop_owner_work);
 	spin_lock_init(&plo->trans_lock);
 	spin_lock_init(&plo->cluster_lock);
 	spin_lock_init(&plo->park_lock);
@@ -212,6 +222,7 @@ static void destroy(struct ploop_device *plo)
 	lockdep_assert_held(&ploop_devices_mutex);
 	last_removed = plo->index;
 	xa_erase(&devices, plo->index);
+	cancel_work_sync(&plo->owner_work);
 	ploop_sysfs_remove(plo);
 	del_gendisk(plo->disk);
 	put_disk(plo->disk);

@@ -62,7 +62,7 @@ static void thaw_all(struct ploop_freeze *f)
 
 /**
  * ploop_freeze() - freeze the filesystems on a device
- * @plo: the device, running, no maintenance
+ * @plo: the device, running, no maintenance or TRACK
  *
  * Freezing waits for I/O, and may take long: ctl_mutex is dropped, in the state
  * PLOOP_MNTN_SNAPSHOT, which keeps all other commands out.
@@ -73,6 +73,7 @@ static void thaw_all(struct ploop_freeze *f)
 struct ploop_freeze *ploop_freeze(struct ploop_device *plo)
 {
 	struct ploop_freeze *f = kzalloc(sizeof(*f), GFP_KERNEL);
+	enum ploop_maintenance state = plo->maintenance;
 	unsigned int i;
 	int err = 0;
 
@@ -87,7 +88,7 @@ struct ploop_freeze *ploop_freeze(struct ploop_device *plo)
 	if (err)
 		thaw_all(f);
 	mutex_lock(&plo->ctl_mutex);
-	plo->maintenance = PLOOP_MNTN_OFF;
+	plo->maintenance = state;
 	return err ? ERR_PTR(err) : f;
 }
 
@@ -101,4 +102,44 @@ void ploop_thaw(struct ploop_freeze *f)
 {
 	if (f)
 		thaw_all(f);
+}
+
+/**
+ * ploop_fs_freeze() - FREEZE
+ * @plo: the device
+ *
+ * Context: process, sleeps; ctl_mutex, which is dropped meanwhile.
+ * Return: 0, also when it is frozen; -EINVAL not running; errors of freezing.
+ */
+int ploop_fs_freeze(struct ploop_device *plo)
+{
+	struct ploop_freeze *f;
+
+	lockdep_assert_held(&plo->ctl_mutex);
+	if (!test_bit(PLOOP_S_RUNNING, &plo->state))
+		return -EINVAL;
+	if (plo->frozen)
+		return 0;
+	f = ploop_freeze(plo);
+	if (IS_ERR(f))
+		return PTR_ERR(f);
+	plo->frozen = f;
+	ploop_owner_take(plo);
+	return 0;
+}
+
+/**
+ * ploop_fs_thaw() - THAW
+ * @plo: the device
+ *
+ * Context: process, sleeps; ctl_mutex.
+ */
+void ploop_fs_thaw(struct ploop_device *plo)
+{
+	struct ploop_freeze *f = plo->frozen;
+
+	lockdep_assert_held(&plo->ctl_mutex);
+	plo->frozen = NULL;
+	ploop_thaw(f);
+	ploop_owner_drop(plo);
 }

@@ -214,6 +214,7 @@ static int rw_sync(struct ploop_delta *delta, unsigned int dir, struct iov_iter 
 {
 	struct file *file = READ_ONCE(delta->file);
 	struct kiocb iocb;
+	loff_t start = pos;
 	ssize_t ret;
 
 	while (iov_iter_count(iter)) {
@@ -236,7 +237,7 @@ static int rw_sync(struct ploop_delta *delta, unsigned int dir, struct iov_iter 
 		pos += ret;
 	}
 	if (dir == WRITE)
-		ploop_delta_dirty(delta);
+		ploop_delta_wrote(delta, start, pos - start);
 	return 0;
 }
 
@@ -375,7 +376,7 @@ static int direct_punch(struct ploop_delta *delta, loff_t pos, loff_t len)
 	int err = vfs_fallocate(delta->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 				pos, len);
 
-	ploop_delta_dirty(delta);
+	ploop_delta_wrote(delta, pos, len);
 	return err;
 }
 
@@ -384,7 +385,7 @@ static int direct_zero(struct ploop_delta *delta, loff_t pos, loff_t len)
 	int err = vfs_fallocate(delta->file, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
 				pos, len);
 
-	ploop_delta_dirty(delta);
+	ploop_delta_wrote(delta, pos, len);
 	return err;
 }
 

@@ -36,6 +36,7 @@
  *         plo->free_lock       freed extents
  *     plo->move.mutex          the next cluster to move
  *     plo->balloon.mutex       a discard is collected
+ *   plo->owner_lock            who tracks writes or froze filesystems
  *   plo->trans_lock            a move from the delta that is merged away
  *   plo->cluster_lock          owners of clusters and who waits for them [irq]
  *   plo->park_lock             parked, held and flushing bios [irq]
@@ -174,6 +175,11 @@ struct ploop_balloon {
  * @move: what moves in the background
  * @grow: what the GROW under way wants [ctl_mutex]
  * @balloon: free blocks and what RELOCBLKS does with them
+ * @track: notes of the write tracker, or NULL [ctl_mutex; RCU]
+ * @frozen: filesystems that FREEZE has frozen, or NULL [ctl_mutex]
+ * @owner_lock: protects @owner
+ * @owner: process that tracks writes or has frozen filesystems, or NULL
+ * @owner_work: lets go what a dead owner held
  * @noio: what to give to memalloc_noio_restore() [ctl_mutex]
  * @quiesced: ploop_quiesce() closed the epoch [ctl_mutex]
  * @epoch: bios from lookup to completion
@@ -229,6 +235,11 @@ struct ploop_device {
 	struct ploop_move move;
 	struct ploop_grow grow;
 	struct ploop_balloon balloon;
+	struct ploop_track __rcu *track;
+	struct ploop_freeze *frozen;
+	spinlock_t owner_lock;
+	struct pid *owner;
+	struct work_struct owner_work;
 	unsigned int noio;
 	bool quiesced;
 
@@ -273,6 +284,7 @@ struct ploop_device {
  * @start: for accounting
  * @epoch: epoch held, or PLOOP_EPOCH_NONE
  * @clu: the cluster being worked on
+ * @pos: where in the top's file a write in place goes
  * @preflush: the bio still asks for a flush before its data
  * @fua: the bio still asks for a flush after its data
  * @lock_node: place among the owners [cluster_lock]
@@ -289,6 +301,7 @@ struct ploop_io {
 	unsigned long start;
 	int epoch;
 	u32 clu;
+	loff_t pos;
 	bool preflush;
 	bool fua;
 	struct hlist_node lock_node;
@@ -398,7 +411,24 @@ int ploop_stack_truncate(struct ploop_device *plo, const struct ploop_truncate_c
 int ploop_snapshot(struct ploop_device *plo, const struct ploop_ctl *ctl,
 		   const struct ploop_ctl_chunk *chunk);
 
+/* track.c: what is written while a client copies the top's file */
+int ploop_track_start(struct ploop_device *plo, struct ploop_track_extent *ext);
+void ploop_track_stop(struct ploop_device *plo);
+int ploop_track_set_pos(struct ploop_device *plo, u64 pos);
+int ploop_track_read(struct ploop_device *plo, struct ploop_track_extent *ext);
+int ploop_track_finish(struct ploop_device *plo);
+void ploop_track_lose(struct ploop_device *plo);
+void ploop_track_wrote(struct ploop_device *plo, u64 pos, u64 len);
+
+/* owner.c: the process that tracks or has frozen */
+void ploop_owner_take(struct ploop_device *plo);
+void ploop_owner_drop(struct ploop_device *plo);
+void ploop_owner_release(struct ploop_device *plo);
+void ploop_owner_work(struct work_struct *work);
+
 /* freeze.c: what is mounted from a device */
+int ploop_fs_freeze(struct ploop_device *plo);
+void ploop_fs_thaw(struct ploop_device *plo);
 struct ploop_freeze *ploop_freeze(struct ploop_device *plo);
 void ploop_thaw(struct ploop_freeze *f);
 
@@ -556,6 +586,14 @@ static inline void ploop_delta_dirty(struct ploop_delta *delta)
 	/* Test first: the line stays shared while the delta is dirty. */
 	if (!READ_ONCE(delta->dirty))
 		xchg(&delta->dirty, 1);
+}
+
+/* The same for engines and who completes their work, with what was written. */
+static inline void ploop_delta_wrote(struct ploop_delta *delta, u64 pos, u64 len)
+{
+	ploop_delta_dirty(delta);
+	if (unlikely(rcu_access_pointer(delta->plo->track)) && delta == delta->plo->top)
+		ploop_track_wrote(delta->plo, pos, len);
 }
 
 #endif /* PLOOP_H */

@@ -232,7 +232,7 @@ void ploop_io_transferred(struct ploop_io *io, long ret)
 
 	/* Before anybody hears of it: the next flush must not skip it. */
 	if (is_write && ret)
-		ploop_delta_dirty(io->plo->top);
+		ploop_delta_wrote(io->plo->top, io->pos, io->bio->bi_iter.bi_size);
 	if (ret >= 0 && ret < io->bio->bi_iter.bi_size)
 		transferred_part(io, ret);
 	else if (ret >= 0)

@@ -220,6 +220,7 @@ int ploop_stop(struct ploop_device *plo, struct block_device *bdev)
 	if (err)
 		goto out_let_openers_in;
 	ploop_balloon_stop(plo);
+	ploop_track_stop(plo);
 	drain(plo);
 	err = close_images(plo);
 	if (err)

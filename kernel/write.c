@@ -206,7 +206,8 @@ static void write_in_place(struct ploop_io *io, u64 entry)
 	u32 off = ploop_sector_off(plo, io->bio->bi_iter.bi_sector);
 	struct ploop_delta *top = plo->top;
 
-	top->io->submit(top, io, ploop_entry_pos(plo, entry) + off);
+	io->pos = ploop_entry_pos(plo, entry) + off;
+	top->io->submit(top, io, io->pos);
 }
 
 static bool is_noop(struct ploop_io *io, u64 entry)

@@ -302,6 +302,16 @@ struct ploop_relocblks_ctl {
 	struct ploop_relocblks_extent extents[];
 } __attribute__((aligned(8)));
 
+/**
+ * struct ploop_track_extent - a part of the top's image file
+ * @start: first byte
+ * @end: one past the last byte
+ */
+struct ploop_track_extent {
+	__u64 start;
+	__u64 end;
+} __attribute__((aligned(8)));
+
 /** PLOOP_IOC_ADD_DELTA: struct ploop_ctl_delta; new top level of a stopped device */
 #define PLOOP_IOC_ADD_DELTA	_IOW('P', 0, struct ploop_ctl)
 /** PLOOP_IOC_CLEAR: detach all deltas of a stopped device */
@@ -317,6 +327,22 @@ struct ploop_relocblks_ctl {
 #define PLOOP_IOC_SNAPSHOT	_IOW('P', 4, struct ploop_ctl)
 /** PLOOP_IOC_DEL_DELTA: __u32 level; take a delta out of the stack */
 #define PLOOP_IOC_DEL_DELTA	_IOW('P', 5, __u32)
+/**
+ * PLOOP_IOC_TRACK_INIT: struct ploop_track_extent, out: all that is to be copied;
+ * writes to the top's image file are noted from now on. Ends with the process
+ */
+#define PLOOP_IOC_TRACK_INIT	_IOR('P', 6, struct ploop_track_extent)
+/** PLOOP_IOC_TRACK_STOP: end of tracking, unless there are notes: EBUSY */
+#define PLOOP_IOC_TRACK_STOP	_IO('P', 7)
+/** PLOOP_IOC_TRACK_ABORT: end of tracking */
+#define PLOOP_IOC_TRACK_ABORT	_IO('P', 8)
+/** PLOOP_IOC_TRACK_SETPOS: __u64 bytes; what lies below is read after this */
+#define PLOOP_IOC_TRACK_SETPOS	_IOW('P', 9, __u64)
+/**
+ * PLOOP_IOC_TRACK_READ: struct ploop_track_extent, out: what was written behind the
+ * position, or what lies beyond it; EAGAIN: nothing
+ */
+#define PLOOP_IOC_TRACK_READ	_IOR('P', 10, struct ploop_track_extent)
 /** PLOOP_IOC_SYNC: make data, index and header durable */
 #define PLOOP_IOC_SYNC		_IO('P', 11)
 /**
@@ -369,6 +395,13 @@ struct ploop_relocblks_ctl {
 #define PLOOP_IOC_FBFILTER	_IOR('P', 27, unsigned long)
 /** PLOOP_IOC_MAX_DELTA_SIZE: __u64 sectors; limit of the top delta's file */
 #define PLOOP_IOC_MAX_DELTA_SIZE _IOW('P', 28, __u64)
+/**
+ * PLOOP_IOC_FREEZE: freeze what is mounted from the device; thawed when the
+ * process ends
+ */
+#define PLOOP_IOC_FREEZE	_IO('P', 32)
+/** PLOOP_IOC_THAW: undo FREEZE */
+#define PLOOP_IOC_THAW		_IO('P', 33)
 
 /** PLOOP_CONTROL_VERSION: version of struct ploop_control_device */
 #define PLOOP_CONTROL_VERSION	1
@@ -439,6 +472,14 @@ _Static_assert(PLOOP_IOC_DISCARD_INIT == 0x5017, "DISCARD_INIT");
 _Static_assert(PLOOP_IOC_DISCARD_FINI == 0x5018, "DISCARD_FINI");
 _Static_assert(PLOOP_IOC_DISCARD_WAIT == 0x5019, "DISCARD_WAIT");
 _Static_assert(PLOOP_IOC_FBDROP == 0x501a, "FBDROP");
+_Static_assert(sizeof(struct ploop_track_extent) == 16, "ploop_track_extent");
+_Static_assert(PLOOP_IOC_TRACK_INIT == 0x80105006, "TRACK_INIT");
+_Static_assert(PLOOP_IOC_TRACK_STOP == 0x5007, "TRACK_STOP");
+_Static_assert(PLOOP_IOC_TRACK_ABORT == 0x5008, "TRACK_ABORT");
+_Static_assert(PLOOP_IOC_TRACK_SETPOS == 0x40085009, "TRACK_SETPOS");
+_Static_assert(PLOOP_IOC_TRACK_READ == 0x8010500a, "TRACK_READ");
+_Static_assert(PLOOP_IOC_FREEZE == 0x5020, "FREEZE");
+_Static_assert(PLOOP_IOC_THAW == 0x5021, "THAW");
 _Static_assert(PLOOP_IOC_SYNC == 0x500b, "SYNC");
 _Static_assert(PLOOP_IOC_GETDEVICE == 0x40085016, "GETDEVICE");
 _Static_assert(PLOOP_IOC_MAX_DELTA_SIZE == 0x4008501c, "MAX_DELTA_SIZE");
