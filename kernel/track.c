@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Write tracker: which clusters of the top's image file were written since a
- * client has read them, so that it can copy the file while the device is in use.
+ * Write tracker: which blocks of the top's image file were written since a client
+ * has read them, so that it can copy the file while the device is in use. Blocks
+ * are pages and not clusters: random writes would soon have touched all of these.
  *
  * The client moves a cursor ahead of what it reads. A write behind the cursor is
  * noted after it has reached the file and before it is acknowledged; a note is
- * taken away before the client reads the cluster again. So whatever the order,
+ * taken away before the client reads the block again. So whatever the order,
  * the client reads what was written, or finds a note.
  */
 #include "ploop.h"
@@ -13,18 +14,23 @@
 #include <linux/mm.h>
 #include <linux/pid.h>
 
+/* 128 MiB of notes; larger disks have larger blocks */
+#define MAX_NOTES	(1ULL << 30)
+
 /**
  * struct ploop_track - notes of a tracker
  * @end: the client has read, or will read next, what lies below; bytes [atomic]
- * @next: cluster where the client looks for notes [ctl_mutex]
+ * @next: block where the client looks for notes [ctl_mutex]
  * @lost: a write could not be noted [atomic]
- * @nr: clusters that can be noted
+ * @shift: log2 of the bytes of a block, at most a cluster
+ * @nr: blocks that can be noted
  * @written: the notes [atomic bits]
  */
 struct ploop_track {
 	u64 end;
 	u64 next;
 	bool lost;
+	unsigned int shift;
 	u64 nr;
 	unsigned long written[];
 };
@@ -48,7 +54,7 @@ void ploop_track_wrote(struct ploop_device *plo, u64 pos, u64 len)
 	rcu_read_lock();
 	t = rcu_dereference(plo->track);
 	end = t ? min(pos + len, READ_ONCE(t->end)) : 0;
-	for (i = pos >> (plo->cluster_log + SECTOR_SHIFT); ploop_iblk_pos(plo, i) < end; i++) {
+	for (i = t ? pos >> t->shift : 0; t && i << t->shift < end; i++) {
 		if (i >= t->nr)
 			WRITE_ONCE(t->lost, true);
 		else if (!test_bit(i, t->written))
@@ -104,6 +110,7 @@ void ploop_track_stop(struct ploop_device *plo)
  */
 int ploop_track_start(struct ploop_device *plo, struct ploop_track_extent *ext)
 {
+	unsigned int shift = PAGE_SHIFT;
 	struct ploop_track *t;
 	u64 nr;
 	int err;
@@ -113,9 +120,14 @@ int ploop_track_start(struct ploop_device *plo, struct ploop_track_extent *ext)
 		return -EINVAL;
 	/* Twice, because freed clusters are not used again at once. */
 	nr = 2ULL * plo->map->clusters + (file_end(plo) >> (plo->cluster_log + SECTOR_SHIFT));
+	while (shift < plo->cluster_log + SECTOR_SHIFT &&
+	       nr << (plo->cluster_log + SECTOR_SHIFT - shift) > MAX_NOTES)
+		shift++;
+	nr <<= plo->cluster_log + SECTOR_SHIFT - shift;
 	t = kvzalloc(struct_size(t, written, BITS_TO_LONGS(nr)), GFP_KERNEL);
 	if (!t)
 		return -ENOMEM;
+	t->shift = shift;
 	t->nr = nr;
 	plo->maintenance = PLOOP_MNTN_TRACK;
 	rcu_assign_pointer(plo->track, t);
@@ -160,17 +172,16 @@ static u64 find_note(struct ploop_track *t, u64 from)
 	return find_next_bit(t->written, t->nr, from);
 }
 
-/* Takes notes of consecutive clusters away. */
-static void take_notes(struct ploop_device *plo, struct ploop_track *t, u64 from,
-		       struct ploop_track_extent *ext)
+/* Takes notes of consecutive blocks away. */
+static void take_notes(struct ploop_track *t, u64 from, struct ploop_track_extent *ext)
 {
 	u64 i = from;
 
 	while (i < t->nr && test_and_clear_bit(i, t->written))
 		i++;
 	t->next = i;
-	ext->start = ploop_iblk_pos(plo, from);
-	ext->end = ploop_iblk_pos(plo, i);
+	ext->start = from << t->shift;
+	ext->end = i << t->shift;
 	/* The notes before the client's read: pairs with ploop_track_wrote(). */
 	smp_mb();
 }
@@ -200,7 +211,7 @@ int ploop_track_read(struct ploop_device *plo, struct ploop_track_extent *ext)
 	if (note >= t->nr && t->end >= file && t->next)
 		note = find_note(t, 0);
 	if (note < t->nr) {
-		take_notes(plo, t, note, ext);
+		take_notes(t, note, ext);
 		return 0;
 	}
 	t->next = 0;
