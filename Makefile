@@ -73,6 +73,7 @@ bench:				## what reads, snapshots and merges cost, against their targets
 	tests/bench/read-depth
 	tests/bench/snapshot-stall
 	tests/bench/merge
+	tests/bench/track
 
 check-debug:			## the suites of tests/debug-subset on the debug kernel (KASAN, lockdep, kmemleak)
 	tests/check.sh debug

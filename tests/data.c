@@ -46,15 +46,6 @@ static const char usage[] =
 #define MAX_FILE	(256 * 1024)
 #define NAME_BYTES	64
 
-static int xopen(const char *path, int flags)
-{
-	int fd = open(path, flags | O_CLOEXEC, 0600);
-
-	if (fd < 0)
-		die(path);
-	return fd;
-}
-
 /* each word depends on the seed, the sector and its place in it */
 static void stamp(void *buf, uint64_t offset, size_t len, uint64_t seed)
 {

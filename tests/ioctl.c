@@ -51,59 +51,12 @@ static const char usage[] =
 #define CONTROL_NODE	"/dev/ploop-control"
 #define BUFFER_BYTES	4096
 
-static int xopen(const char *path, int flags)
-{
-	int fd = open(path, flags | O_CLOEXEC);
-
-	if (fd < 0)
-		die(path);
-	return fd;
-}
-
-/* prints how a call went and makes an exit status of it */
-static int outcome(int ret)
-{
-	if (ret >= 0)
-		puts("OK");
-	else
-		puts(strerrorname_np(errno));
-	return ret < 0;
-}
-
 static int outcome_value(int ret, unsigned long long value)
 {
 	if (ret < 0)
 		return outcome(ret);
 	printf("%llu\n", value);
 	return 0;
-}
-
-static int hold(void)
-{
-	char c;
-
-	puts("held");
-	fflush(stdout);
-	while (read(STDIN_FILENO, &c, 1) > 0)
-		;
-	return 0;
-}
-
-/* NAME=VALUE: the value when the argument has this name */
-static const char *value_of(const char *arg, const char *name)
-{
-	size_t len = strlen(name);
-
-	return !strncmp(arg, name, len) && arg[len] == '=' ? arg + len + 1 : NULL;
-}
-
-static bool set_number(const char *arg, const char *name, unsigned long long *to)
-{
-	const char *value = value_of(arg, name);
-
-	if (value)
-		*to = number(value);
-	return value;
 }
 
 /* a copy of data of which only the first bytes can be read */

@@ -7,10 +7,13 @@
 #define PLOOP_TESTS_UTIL_H
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static inline _Noreturn void die(const char *what)
 {
@@ -39,6 +42,54 @@ static inline uint64_t number(const char *text)
 	if (!unit || end[1])
 		bad_usage();
 	return value << (10 * (unit - units + 1));
+}
+
+static inline int xopen(const char *path, int flags)
+{
+	int fd = open(path, flags | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		die(path);
+	return fd;
+}
+
+/* prints how a call went and makes an exit status of it */
+static inline int outcome(int ret)
+{
+	if (ret >= 0)
+		puts("OK");
+	else
+		puts(strerrorname_np(errno));
+	return ret < 0;
+}
+
+/* until the standard input ends */
+static inline int hold(void)
+{
+	char c;
+
+	puts("held");
+	fflush(stdout);
+	while (read(STDIN_FILENO, &c, 1) > 0)
+		;
+	return 0;
+}
+
+/* NAME=VALUE: the value when the argument has this name */
+static inline const char *value_of(const char *arg, const char *name)
+{
+	size_t len = strlen(name);
+
+	return !strncmp(arg, name, len) && arg[len] == '=' ? arg + len + 1 : NULL;
+}
+
+static inline bool set_number(const char *arg, const char *name, unsigned long long *to)
+{
+	const char *value = value_of(arg, name);
+
+	if (value)
+		*to = number(value);
+	return value;
 }
 
 /* memory for direct I/O */

@@ -38,6 +38,7 @@ int ploop_cmd_merge(int argc, char *argv[]);
 int ploop_cmd_grow(int argc, char *argv[]);
 int ploop_cmd_balloon(int argc, char *argv[]);
 int ploop_cmd_discard(int argc, char *argv[]);
+int ploop_cmd_copy(int argc, char *argv[]);
 
 extern const char ploop_init_usage[];
 extern const char ploop_mount_usage[];
@@ -51,5 +52,6 @@ extern const char ploop_merge_usage[];
 extern const char ploop_grow_usage[];
 extern const char ploop_balloon_usage[];
 extern const char ploop_discard_usage[];
+extern const char ploop_copy_usage[];
 
 #endif /* PLOOP_COMMANDS_H */

@@ -144,7 +144,17 @@ static int write_failed(const struct ploop_copy_file *file, uint64_t offset)
 				offset);
 }
 
-static int read_piece(const struct ploop_copy_file *file, void *buf, size_t len, uint64_t offset)
+/**
+ * ploop_copy_file_read() - read a whole range, directly where that can be done
+ * @file: the file
+ * @buf: where to
+ * @len: bytes
+ * @offset: where from
+ *
+ * Return: 0, or -1 with errno. Says nothing.
+ */
+int ploop_copy_file_read(const struct ploop_copy_file *file, void *buf, size_t len,
+			 uint64_t offset)
 {
 	if (file->direct_fd >= 0 && !ploop_file_read(file->direct_fd, buf, len, offset))
 		return 0;
@@ -152,8 +162,17 @@ static int read_piece(const struct ploop_copy_file *file, void *buf, size_t len,
 	return ploop_file_read(file->fd, buf, len, offset);
 }
 
-static int write_piece(const struct ploop_copy_file *file, const void *buf, size_t len,
-		       uint64_t offset)
+/**
+ * ploop_copy_file_write() - write a whole range, directly where that can be done
+ * @file: the file
+ * @buf: what
+ * @len: bytes
+ * @offset: where to
+ *
+ * Return: 0, or -1 with errno. Says nothing.
+ */
+int ploop_copy_file_write(const struct ploop_copy_file *file, const void *buf, size_t len,
+			  uint64_t offset)
 {
 	if (file->direct_fd >= 0) {
 		if (!ploop_file_write(file->direct_fd, buf, len, offset))
@@ -172,9 +191,9 @@ static int copy_data(struct ploop_copy *copy, const struct ploop_copy_piece *pie
 
 		if (must_stop(copy))
 			return copy->rc;
-		if (read_piece(piece->from, buf, len, piece->from_offset + from))
+		if (ploop_copy_file_read(piece->from, buf, len, piece->from_offset + from))
 			return read_failed(piece->from, piece->from_offset + from);
-		if (write_piece(piece->to, buf, len, piece->to_offset + from))
+		if (ploop_copy_file_write(piece->to, buf, len, piece->to_offset + from))
 			return write_failed(piece->to, piece->to_offset + from);
 		ploop_progress_add(copy->progress, len);
 		from += len;
@@ -201,7 +220,7 @@ static int make_hole(struct ploop_copy *copy, const struct ploop_copy_piece *pie
 	while (from < to) {
 		const size_t len = to - from < BUFFER_BYTES ? (size_t)(to - from) : BUFFER_BYTES;
 
-		if (write_piece(piece->to, buf, len, piece->to_offset + from))
+		if (ploop_copy_file_write(piece->to, buf, len, piece->to_offset + from))
 			return write_failed(piece->to, piece->to_offset + from);
 		from += len;
 	}

@@ -65,6 +65,10 @@ struct ploop_copy {
 
 void ploop_copy_file_open(struct ploop_copy_file *file, const struct ploop_image *img);
 void ploop_copy_file_close(struct ploop_copy_file *file);
+int ploop_copy_file_read(const struct ploop_copy_file *file, void *buf, size_t len,
+			 uint64_t offset);
+int ploop_copy_file_write(const struct ploop_copy_file *file, const void *buf, size_t len,
+			  uint64_t offset);
 
 void ploop_copy_init(struct ploop_copy *copy, bool reflink, struct ploop_progress *progress);
 void ploop_copy_free(struct ploop_copy *copy);

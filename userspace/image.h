@@ -124,6 +124,8 @@ void ploop_image_close(struct ploop_image *img);
 /* image_create.c */
 int ploop_image_create(struct ploop_image *img, const char *path,
 		       const struct ploop_image_params *params);
+int ploop_image_begin(struct ploop_image *img);
+int ploop_image_publish(struct ploop_image *img);
 int ploop_image_plan(struct ploop_image *img, const struct ploop_image_params *params);
 void ploop_image_fill_geometry(struct ploop_image *img);
 int ploop_image_empty(struct ploop_image *img);

@@ -195,12 +195,19 @@ static int open_new(struct ploop_image *img)
 	return ploop_fail_errno(PLOOP_EXIT_CREATE, "cannot create %s", img->path);
 }
 
-static int create_file(struct ploop_image *img)
+/**
+ * ploop_image_begin() - open a new file for an image
+ * @img: its path; out: its file, to be closed by the caller also when this fails,
+ *       and to be unlinked when anything fails from then on
+ *
+ * Return: 0, or an exit code.
+ */
+int ploop_image_begin(struct ploop_image *img)
 {
 	struct stat st;
 	int rc;
 
-	/* told before the work; what counts is link_file() */
+	/* told before the work; what counts is ploop_image_publish() */
 	if (!lstat(img->path, &st))
 		return exists_already(img->path);
 	rc = open_new(img);
@@ -230,13 +237,23 @@ static int open_by_name(struct ploop_image *img)
 	return ploop_lock_image(img, true);
 }
 
-/* what has a name is a whole image, durably, whenever the power goes */
-static int link_file(struct ploop_image *img)
+/**
+ * ploop_image_publish() - make a whole image durable, and give it its name
+ * @img: the image, from ploop_image_begin()
+ *
+ * What has a name is a whole image, durably, whenever the power goes.
+ *
+ * Return: 0, or an exit code.
+ */
+int ploop_image_publish(struct ploop_image *img)
 {
 	struct stat st;
 	char *path;
 	int rc;
 
+	rc = ploop_image_sync(img);
+	if (rc)
+		return rc;
 	if (fstat(img->fd, &st))
 		return ploop_fail_errno(PLOOP_EXIT_STAT, "cannot examine %s", img->path);
 	if (!st.st_nlink && ploop_file_link(img->fd, img->path)) {
@@ -261,10 +278,7 @@ static int write_image(struct ploop_image *img, const struct ploop_image_params 
 	if (rc)
 		return rc;
 	rc = img->format == PLOOP_FMT_RAW ? write_raw(img, params) : write_ploop1(img);
-	if (rc)
-		return rc;
-	rc = ploop_image_sync(img);
-	return rc ? rc : link_file(img);
+	return rc ? rc : ploop_image_publish(img);
 }
 
 /**
@@ -291,7 +305,7 @@ int ploop_image_create(struct ploop_image *img, const char *path,
 	rc = img->format == PLOOP_FMT_RAW ? 0 : ploop_image_plan(img, params);
 	if (rc)
 		goto out_close_image;
-	rc = create_file(img);
+	rc = ploop_image_begin(img);
 	if (rc && img->fd < 0)
 		goto out_close_image;
 	if (!rc)

@@ -26,6 +26,8 @@
 #define LOOK_MS		200
 /* how often to wake a thread that shall not wait any more */
 #define WAKE_MS		50
+/* a process that tracked writes and was killed does so for a moment yet */
+#define STALE_S		5
 
 /**
  * struct call - an ioctl that takes long
@@ -264,6 +266,16 @@ int ploop_maintenance_refresh(struct ploop_maintenance_session *session)
 	return read_info(&session->info, index);
 }
 
+/* who tracked was killed: the driver lets go what he held */
+static void wait_for_stale_tracker(const struct ploop_info *info)
+{
+	struct ploop_deadline deadline = ploop_deadline_in(STALE_S, true);
+
+	while (ploop_sysfs_maintenance(info->index) == PLOOP_MNTN_TRACK &&
+	       ploop_deadline_pause(&deadline))
+		;
+}
+
 /* the device is locked: who had the lock before may have changed everything */
 static int open_device(struct ploop_maintenance_session *session)
 {
@@ -320,6 +332,8 @@ int ploop_maintenance_begin(struct ploop_maintenance_session *session, int index
 	if (rc)
 		return rc;
 	rc = finish_running(session);
+	if (!rc && session->info.maintenance == PLOOP_MNTN_TRACK)
+		wait_for_stale_tracker(&session->info);
 	if (!rc)
 		rc = ploop_maintenance_refresh(session);
 	if (!rc && session->info.maintenance != PLOOP_MNTN_OFF)

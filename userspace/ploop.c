@@ -26,6 +26,7 @@ static const struct ploop_command commands[] = {
 	  ploop_balloon_usage },
 	{ "discard", ploop_cmd_discard, "give the free space of a filesystem to the host",
 	  ploop_discard_usage },
+	{ "copy", ploop_cmd_copy, "copy the image on top of a running device", ploop_copy_usage },
 	{ "list", ploop_cmd_list, "list attached devices", ploop_list_usage },
 	{ "info", ploop_cmd_info, "describe an image or a device", ploop_info_usage },
 	{ "stat", ploop_cmd_stat, "show state and counters of a device", ploop_stat_usage },

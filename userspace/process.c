@@ -101,8 +101,12 @@ static int child_signals(posix_spawnattr_t *attr)
 		return rc;
 	sigemptyset(&none);
 	rc = posix_spawnattr_setsigmask(attr, &none);
+	/* which some of our commands ignore, and no other program expects that */
+	sigaddset(&none, SIGPIPE);
 	if (!rc)
-		rc = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSIGMASK);
+		rc = posix_spawnattr_setsigdefault(attr, &none);
+	if (!rc)
+		rc = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 	if (rc)
 		posix_spawnattr_destroy(attr);
 	return rc;

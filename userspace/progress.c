@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "progress.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "cancel.h"
+#include "size.h"
 
 #define DELAY_MS	1000
 #define INTERVAL_MS	200
 #define BAR_WIDTH	40
 #define PERCENT		100
+#define MS_PER_S	1000
 #define ERASE_LINE	"\r\033[K"
 
 /* there is a bar on the terminal now, and the cursor is at its end */
@@ -28,6 +31,28 @@ void ploop_progress_begin(struct ploop_progress *progress, const char *what, uin
 	atomic_init(&progress->done, 0);
 	atomic_init(&progress->next_ms, ploop_clock_ms() + DELAY_MS);
 	progress->visible = isatty(STDERR_FILENO);
+	progress->start_ms = 0;
+}
+
+/**
+ * ploop_progress_show_rate() - show speed and remaining time too
+ * @progress: the work, counted in bytes, that begins now
+ */
+void ploop_progress_show_rate(struct ploop_progress *progress)
+{
+	progress->start_ms = ploop_clock_ms();
+}
+
+static void draw_rate(const struct ploop_progress *progress, uint64_t done, uint64_t total)
+{
+	const long long ms = ploop_clock_ms() - progress->start_ms;
+	const uint64_t rate = ms > 0 ? (uint64_t)((double)done * MS_PER_S / (double)ms) : 0;
+	char text[PLOOP_SIZE_TEXT];
+
+	if (!progress->start_ms || !rate)
+		return;
+	fprintf(stderr, " %s/s, %" PRIu64 " s left", ploop_size_format(text, rate),
+		(total - done) / rate);
 }
 
 static void draw(const struct ploop_progress *progress)
@@ -46,6 +71,7 @@ static void draw(const struct ploop_progress *progress)
 	bar[i] = '\0';
 	fprintf(stderr, ERASE_LINE "%s [%s] %3d%%", progress->what, bar,
 		(int)(done * PERCENT / total));
+	draw_rate(progress, done, total);
 	fflush(stderr);
 	shown = true;
 }

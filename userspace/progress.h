@@ -16,6 +16,7 @@
  * @done: the part that is done
  * @next_ms: when to draw again, on the clock of ploop_clock_ms()
  * @visible: somebody can see it
+ * @start_ms: when it began, if bytes per second are shown; else 0
  */
 struct ploop_progress {
 	const char *what;
@@ -23,9 +24,11 @@ struct ploop_progress {
 	atomic_ullong done;
 	atomic_llong next_ms;
 	bool visible;
+	long long start_ms;
 };
 
 void ploop_progress_begin(struct ploop_progress *progress, const char *what, uint64_t total);
+void ploop_progress_show_rate(struct ploop_progress *progress);
 void ploop_progress_add(struct ploop_progress *progress, uint64_t done);
 void ploop_progress_set(struct ploop_progress *progress, uint64_t done, uint64_t total);
 void ploop_progress_clear(void);

@@ -21,6 +21,8 @@
  * @PLOOP_EXIT_SYSFS: sysfs cannot be read
  * @PLOOP_EXIT_FORMAT: an image is not what it should be, or damaged
  * @PLOOP_EXIT_SYSTEM: another system call or program failed
+ * @PLOOP_EXIT_PROTOCOL: what the other side sends makes no sense, or is damaged
+ * @PLOOP_EXIT_LOOP: writes do not end though they should
  * @PLOOP_EXIT_STAT: a file cannot be examined
  * @PLOOP_EXIT_FSYNC: a file cannot be made durable
  * @PLOOP_EXIT_BUSY: a device or image is busy
@@ -50,6 +52,8 @@ enum ploop_exit {
 	PLOOP_EXIT_SYSFS	= 9,
 	PLOOP_EXIT_FORMAT	= 11,
 	PLOOP_EXIT_SYSTEM	= 12,
+	PLOOP_EXIT_PROTOCOL	= 13,
+	PLOOP_EXIT_LOOP		= 14,
 	PLOOP_EXIT_STAT		= 15,
 	PLOOP_EXIT_FSYNC	= 16,
 	PLOOP_EXIT_BUSY		= 17,

@@ -86,6 +86,34 @@ int ploop_size_parse(const char *what, const char *arg, uint64_t *sectors)
 }
 
 /**
+ * ploop_bytes_parse() - read a number of bytes, with at most one letter of kmgt
+ * @what: the argument's name for messages, as "--limit-rate"
+ * @arg: the text
+ * @bytes: out: the number, not zero
+ *
+ * Return: 0 or PLOOP_EXIT_PARAM.
+ */
+int ploop_bytes_parse(const char *what, const char *arg, uint64_t *bytes)
+{
+	unsigned long long number;
+	int shift = 0;
+	char *end;
+
+	errno = 0;
+	number = isdigit((unsigned char)arg[0]) ? strtoull(arg, &end, 0) : 0;
+	if (number && *end) {
+		shift = unit_shift(*end++);
+		shift = shift < 0 ? -1 : shift + PLOOP_SECTOR_SHIFT;
+	}
+	if (!number || errno || shift < 0 || *end || number > UINT64_MAX >> shift)
+		return ploop_fail(PLOOP_EXIT_PARAM,
+				  "%s %s: give a number of bytes, or a number with k, m, g or t",
+				  what, arg);
+	*bytes = (uint64_t)number << shift;
+	return 0;
+}
+
+/**
  * ploop_cluster_parse() - read a cluster size
  * @what: the argument's name for messages, as "-b"
  * @arg: the text, as for ploop_size_parse()

@@ -15,6 +15,7 @@
 
 int ploop_size_parse_any(const char *what, const char *arg, uint64_t *sectors);
 int ploop_size_parse(const char *what, const char *arg, uint64_t *sectors);
+int ploop_bytes_parse(const char *what, const char *arg, uint64_t *bytes);
 int ploop_cluster_parse(const char *what, const char *arg, uint32_t *sectors);
 const char *ploop_size_format(char text[PLOOP_SIZE_TEXT], uint64_t bytes);
 unsigned int ploop_cluster_log(uint32_t sectors);
