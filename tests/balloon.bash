@@ -15,6 +15,13 @@ balloon_is()
 # inflated: OFF becomes BALLOON.
 inflated() { expect "BALLOON 0 0" "$DEV" balloon 1 0; }
 
+# At the end of a test: whoever waits for a discard that is kept must be let go.
+drop_collected()
+{
+	"$IOCTL" "$DEV" discard-fini >/dev/null 2>&1 || true
+	"$IOCTL" "$DEV" fbdrop >/dev/null 2>&1 || true
+}
+
 # Clusters of a file.
 file_clusters() { echo $(($(stat -c %s "$1") / (512 << CL))); }
 

@@ -24,12 +24,10 @@ setup()
 	clusters 6
 }
 
-# Whoever waits for a discard that is kept must be let go.
 teardown()
 {
 	thaw
-	"$IOCTL" "$DEV" discard-fini >/dev/null 2>&1 || true
-	"$IOCTL" "$DEV" fbdrop >/dev/null 2>&1 || true
+	drop_collected
 	finish
 }
 

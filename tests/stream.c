@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The plain stream of `ploop copy`, made and read by hand from the facts about
- * the format, as OpenVZ ploop 1.x does it; a filter that spoils a stream; and a
- * TCP server, because not every machine has one.
+ * the format, as OpenVZ ploop 1.x does it; and a TCP server, because not every
+ * machine has one.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -25,7 +25,6 @@ static const char usage[] =
 	"                far       a packet beyond what any file can have\n"
 	"                huge      a packet of 1 GiB\n"
 	"       stream parse FILE <STREAM                     write it to the new FILE\n"
-	"       stream flip OFFSET <STREAM >SPOILT            the lowest bit of a byte\n"
 	"       stream serve PORT COMMAND [ARG...]            a connection as standard input\n"
 	"Numbers may end in k, m, g or t.\n";
 
@@ -126,15 +125,6 @@ static int parse(const char *path)
 	return 1;
 }
 
-static int flip(uint64_t offset)
-{
-	int c;
-
-	for (uint64_t i = 0; (c = getchar()) != EOF; i++)
-		putchar(i == offset ? c ^ 1 : c);
-	return 0;
-}
-
 static int serve(int port, char *argv[])
 {
 	struct sockaddr_in address = {
@@ -161,8 +151,6 @@ int main(int argc, char *argv[])
 		return make(argv[2], number(argv[3]), argc - 4, argv + 4);
 	if (!strcmp(argv[1], "parse"))
 		return parse(argv[2]);
-	if (!strcmp(argv[1], "flip"))
-		return flip(number(argv[2]));
 	if (!strcmp(argv[1], "serve") && argc > 3)
 		return serve(number(argv[2]), argv + 3);
 	bad_usage();

@@ -2,6 +2,7 @@
 #include "backing.h"
 
 #include <dirent.h>
+#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include <libmount.h>
 
 #include "node.h"
+#include "report.h"
 #include "sysfs.h"
 
 #define SYS_DEV		"/sys/dev/block"
@@ -132,4 +134,27 @@ static bool file_is_on(const char *path, int index, int depth)
 bool ploop_backing_is_on(const char *path, int index)
 {
 	return file_is_on(path, index, MAX_DEPTH);
+}
+
+/**
+ * ploop_backing_dir_is_on() - would a new file lie on a certain ploop device
+ * @path: the file, which need not exist
+ * @index: N of ploopN
+ * @on: out: as ploop_backing_is_on() for its directory; false when there is none,
+ *      which is reported by whoever makes the file
+ *
+ * Return: 0 or PLOOP_EXIT_MEMORY.
+ */
+int ploop_backing_dir_is_on(const char *path, int index, bool *on)
+{
+	char *copy = strdup(path);
+	char *dir;
+
+	if (!copy)
+		return ploop_fail_memory();
+	dir = realpath(dirname(copy), NULL);
+	*on = dir && ploop_backing_is_on(dir, index);
+	free(dir);
+	free(copy);
+	return 0;
 }

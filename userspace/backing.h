@@ -8,5 +8,6 @@
 #include <stdbool.h>
 
 bool ploop_backing_is_on(const char *path, int index);
+int ploop_backing_dir_is_on(const char *path, int index, bool *on);
 
 #endif /* PLOOP_BACKING_H */

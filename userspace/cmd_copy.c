@@ -4,12 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <libgen.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -92,24 +89,19 @@ static int parse_args(int argc, char *argv[], struct copy_args *args)
 /* a file there would wait for the frozen device */
 static int check_place(const char *path, int index, bool local)
 {
-	char *copy = strdup(path);
-	char *dir = copy ? realpath(dirname(copy), NULL) : NULL;
 	struct stat st;
-	int rc = 0;
+	bool on;
+	int rc;
 
-	if (!copy)
-		return ploop_fail_memory();
 	/* told before anybody is stopped; what counts is the receiver */
 	if (local && !lstat(path, &st))
-		rc = ploop_fail(PLOOP_EXIT_PARAM,
-				"%s exists already; remove it or choose another name", path);
-	/* one that is not there is reported by whoever makes the file */
-	if (!rc && dir && ploop_backing_is_on(dir, index))
+		return ploop_fail(PLOOP_EXIT_PARAM,
+				  "%s exists already; remove it or choose another name", path);
+	rc = ploop_backing_dir_is_on(path, index, &on);
+	if (!rc && on)
 		rc = ploop_fail(PLOOP_EXIT_PARAM,
 				"%s lies on a filesystem on the very device that is copied: choose a directory elsewhere",
 				path);
-	free(dir);
-	free(copy);
 	return rc;
 }
 

@@ -3,11 +3,8 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <libgen.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "backing.h"
@@ -71,18 +68,11 @@ static int lies_on_itself(const char *path, const struct ploop_info *info)
 
 static int check_place(const char *path, const struct ploop_info *info)
 {
-	char *copy = strdup(path);
-	char *dir = copy ? realpath(dirname(copy), NULL) : NULL;
-	int rc = 0;
+	bool on;
+	int rc;
 
-	if (!copy)
-		return ploop_fail_memory();
-	/* one that is not there is reported by whoever makes the file */
-	if (dir && ploop_backing_is_on(dir, info->index))
-		rc = lies_on_itself(path, info);
-	free(dir);
-	free(copy);
-	return rc;
+	rc = ploop_backing_dir_is_on(path, info->index, &on);
+	return !rc && on ? lies_on_itself(path, info) : rc;
 }
 
 static int check_device(const struct ploop_info *info)
