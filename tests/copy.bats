@@ -437,6 +437,15 @@ after_failure()
 	same ploop.image ploop1.image
 }
 
+# hung_write: a write to the mounted device, and is it held up? The next one is tried when it was too early.
+hung_write()
+{
+	rm -f written
+	sh -c 'echo x >mnt/x; sync -f mnt/x; touch written' 3>&- &
+	sleep 2
+	[[ ! -e written ]]
+}
+
 @test "killed while the file system is frozen: it is thawed" {
 	local i
 
@@ -445,7 +454,7 @@ after_failure()
 	mount "$DEV" mnt
 	mkfifo pipe
 	for ((i = 0; i < 2; i++)); do
-		rm -f stopped written
+		rm -f stopped
 		"$PLOOP" copy -s "$DEV" -F "$DATA write $DEV 44m 16m 7; touch stopped" >pipe 2>send.log 3>&- &
 		SENDER=$!
 		exec {READ}<pipe
@@ -453,9 +462,8 @@ after_failure()
 		until [[ -e stopped ]]; do
 			timeout 60 head -c 256k <&"$READ" >/dev/null
 		done
-		sh -c 'echo x >mnt/x; sync -f mnt/x; touch written' 3>&- &
-		sleep 2
-		[[ ! -e written ]]
+		# The stop command has ended; the sender has yet to see that and to freeze.
+		wait_for 30 hung_write
 		kill -KILL $SENDER
 		wait $SENDER || true
 		exec {READ}<&-
