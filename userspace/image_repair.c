@@ -318,7 +318,7 @@ static int punch(const struct ploop_image *img, uint64_t from, uint64_t to, void
 				img->path, from * cluster);
 }
 
-/* step 5 */
+/* step 5; durable with what follows */
 static int trim(struct ploop_image *img)
 {
 	struct ploop_findings left;
@@ -338,7 +338,7 @@ static int trim(struct ploop_image *img)
 	if (!rc)
 		rc = each_gap(img, &left, punch, NULL);
 	ploop_findings_free(&left);
-	return rc ? rc : ploop_image_sync(img);
+	return rc;
 }
 
 static int do_repair(struct ploop_image *img, struct ploop_findings *findings)
