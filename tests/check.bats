@@ -49,9 +49,9 @@ found() { ploop check --json "$1" 2>/dev/null | jq -r ".[0].$2"; }
 # --- images, and the disks that are in them
 
 # What an entry counts.
-unit_of() { [[ $(head -c 16 "$1") == WithoutFreeSpace ]] && printf $((1 << CL)) || printf 1; }
+unit_of() { [[ $(head -c 16 "$1") == WithoutFreeSpace ]] && printf %d $((1 << CL)) || printf 1; }
 
-file_clusters() { printf $(($(stat -c %s "$1") / CLUSTER)); }
+file_clusters() { printf %d $(($(stat -c %s "$1") / CLUSTER)); }
 
 point() { set_entry "$1" "$2" $(($3 * $(unit_of "$1"))); }
 
@@ -62,7 +62,7 @@ place()
 
 	for ((clu = $3; clu >= $2; clu--)); do
 		at=$(file_clusters "$1")
-		dd if=pattern of="$1" bs=$CLUSTER skip="$clu" seek="$at" count=1 conv=notrunc status=none
+		dd if=pattern of="$1" bs="$CLUSTER" skip="$clu" seek="$at" count=1 conv=notrunc status=none
 		point "$1" "$clu" "$at"
 	done
 }
@@ -88,7 +88,7 @@ flat()
 	rm -f "$2"
 	truncate -s $(($(data peek "$1" 32 32) * CLUSTER)) "$2"
 	data map "$1" | tr ' ' '\n' | grep : | while IFS=: read -r clu iblk len; do
-		dd if="$1" of="$2" bs=$CLUSTER skip="$iblk" seek="$clu" count="$len" conv=notrunc,sparse status=none
+		dd if="$1" of="$2" bs="$CLUSTER" skip="$iblk" seek="$clu" count="$len" conv=notrunc,sparse status=none
 	done
 }
 
@@ -380,7 +380,7 @@ hopeless()
 	filled a 2
 	data poke a $IN_USE 32 $WITH_EXTENSION
 	data poke a 56 64 $(($(file_clusters a) * 64))
-	truncate -s +$CLUSTER a
+	truncate -s "+$CLUSTER" a
 	only_reported 0
 	not_written exits 0 check --repair a
 	duplicate a

@@ -21,6 +21,7 @@
 #include "merge.h"
 #include "quiet.h"
 #include "report.h"
+#include "size.h"
 
 /* so that all inputs are quick: of files, of clusters that are numbered */
 #define MAX_FILE	(32ull << 20)

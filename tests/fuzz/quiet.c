@@ -85,7 +85,9 @@ void fuzz_must(bool truth, const char *what)
 	abort();
 }
 
-static char dir[] = "/dev/shm/ploop-fuzz-XXXXXX";
+#define TEMPLATE	"/dev/shm/ploop-fuzz-XXXXXX"
+
+static char dir[sizeof(TEMPLATE)];
 
 static void remove_dir(void)
 {
@@ -109,6 +111,7 @@ struct fuzz_path fuzz_path(char name)
 	struct fuzz_path path;
 
 	if (!made) {
+		memcpy(dir, TEMPLATE, sizeof(dir));
 		fuzz_must(mkdtemp(dir), "there is /dev/shm");
 		atexit(remove_dir);
 		made = true;
