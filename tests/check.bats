@@ -215,8 +215,9 @@ duplicate()
 	new_image top 8m 2
 	duplicate a
 	not_written exits 11 mount a
-	said 'check --repair'
+	said 'ploop check'
 	not_written exits 11 merge top a
+	said 'ploop check --repair'
 	not_written exits 11 grow -s 300m a
 	data poke a $IN_USE 32 $DIRTY
 	not_written exits 11 mount a

@@ -6,6 +6,7 @@
  * An input is a struct plan, and the beginning of one file or, for a merge, of
  * two of half the length. Each cluster of the file that has one begins with its
  * own number, so that it can be told where each cluster of the disk comes from.
+ * What was changed is also looked at as it is when the power goes meanwhile.
  */
 #include <endian.h>
 #include <fcntl.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include "chain.h"
+#include "cuts.h"
 #include "file.h"
 #include "image.h"
 #include "image_index.h"
@@ -28,6 +30,10 @@
 #define MAX_NUMBERED	1024u
 /* an image with larger clusters is only read */
 #define MAX_CLUSTER	2048u
+/* power failures of each change */
+#define CUTS		6u
+/* of what an entry leads to, whatever is there */
+#define MAPPED		(1ull << 63)
 
 enum op { OP_READ, OP_RECOVER, OP_REPAIR, OP_GROW, OP_MERGE, N_OPS };
 
@@ -109,6 +115,7 @@ static int read_visit(const struct ploop_image *img, uint32_t cluster, uint32_t 
 	if (offset + sizeof(uint64_t) <= img->file_size)
 		fuzz_must(!ploop_file_read(img->fd, &disk->owner[cluster], sizeof(uint64_t), offset),
 			  "read");
+	disk->owner[cluster] |= MAPPED;
 	return 0;
 }
 
@@ -155,7 +162,7 @@ static void only_read(void)
 	ploop_image_close(&img);
 }
 
-static int repair(struct ploop_image *img)
+static int repair(struct ploop_image *img, bool again)
 {
 	struct ploop_findings findings;
 	int rc;
@@ -163,7 +170,7 @@ static int repair(struct ploop_image *img)
 	rc = ploop_image_examine(img, &findings);
 	if (rc)
 		return rc;
-	rc = PLOOP_EXIT_FORMAT;
+	rc = again ? 0 : PLOOP_EXIT_FORMAT;
 	if (ploop_findings_need_repair(img, &findings))
 		rc = ploop_image_repair(img, &findings);
 	ploop_findings_free(&findings);
@@ -190,8 +197,44 @@ static int grow(struct ploop_image *img, const struct plan *plan)
 	return ploop_image_end_use(img, usage.used, rc);
 }
 
+/* the data as before, above what upper has, and nothing that a repair cannot put right */
+static void must_be_no_worse(const struct disk *old, const struct disk *upper, bool in_order)
+{
+	struct ploop_image_usage usage;
+	struct disk now = { 0 };
+	struct ploop_image img;
+
+	fuzz_must(open_image(&img, 'd', true), "what is left can be opened");
+	read_disk(&img, &now);
+	for (uint32_t i = 0; upper && i < upper->n; i++)
+		if (upper->owner[i])
+			now.owner[i] = upper->owner[i];
+	if (upper && now.n < upper->n)
+		now.n = upper->n;
+	fuzz_must(same_disk(old, &now), "no data is lost with the power");
+	if (in_order)
+		fuzz_must(!ploop_image_check(&img, &usage), "the index stays in order");
+	else
+		fuzz_must(!repair(&img, true), "it can be repaired again");
+	ploop_image_close(&img);
+}
+
+/* as it may be when the power goes at some moments of what was noted */
+static void cut_power(const struct disk *old, const struct disk *upper, bool in_order)
+{
+	const size_t moments = cuts_end();
+	const struct fuzz_path path = fuzz_path('d');
+
+	for (size_t i = 0; moments && i < CUTS; i++) {
+		cuts_make(path.text, (size_t)rand() % (moments + 1));
+		must_be_no_worse(old, upper, in_order);
+	}
+	cuts_free();
+}
+
 static void change(const struct plan *plan)
 {
+	struct fuzz_path path = fuzz_path('a');
 	struct disk old = { 0 };
 	struct ploop_image img;
 	int rc = PLOOP_EXIT_FORMAT;
@@ -200,16 +243,20 @@ static void change(const struct plan *plan)
 		return;
 	if (img.cluster_sectors <= MAX_CLUSTER) {
 		read_disk(&img, &old);
+		cuts_begin(path.text);
 		if (plan->op == OP_RECOVER)
 			rc = ploop_image_recover(&img);
 		else if (plan->op == OP_REPAIR)
-			rc = repair(&img);
+			rc = repair(&img, false);
 		else
 			rc = grow(&img, plan);
 	}
-	/* recovery of what is closed leaves the mark that it has */
-	if (!rc)
+	if (!rc) {
+		cut_power(&old, NULL, plan->op != OP_REPAIR);
 		must_be_good('a', &old);
+	}
+	cuts_end();
+	cuts_free();
 	ploop_image_close(&img);
 }
 
@@ -217,7 +264,8 @@ static void merge(void)
 {
 	struct ploop_image images[2];
 	struct ploop_merge merge = { .image = images, .n = 2 };
-	struct disk both = { 0 };
+	struct fuzz_path path = fuzz_path('a');
+	struct disk both = { 0 }, upper = { 0 };
 	int rc = PLOOP_EXIT_FORMAT;
 
 	if (!open_image(&images[0], 'a', true))
@@ -228,13 +276,29 @@ static void merge(void)
 	if (merge.cluster_sectors <= MAX_CLUSTER && !ploop_chain_fit(&images[0], &images[1])) {
 		read_disk(&images[0], &both);
 		read_disk(&images[1], &both);
+		read_disk(&images[1], &upper);
+		cuts_begin(path.text);
 		rc = ploop_merge_images(&merge);
 	}
-	if (!rc)
+	if (!rc) {
+		cut_power(&both, &upper, true);
 		must_be_good('a', &both);
+	}
+	cuts_end();
+	cuts_free();
 	ploop_image_close(&images[1]);
 out_close_lower:
 	ploop_image_close(&images[0]);
+}
+
+/* so that the same input is always cut at the same moments */
+static unsigned int hash_of(const uint8_t *data, size_t size)
+{
+	unsigned int hash = 5381;
+
+	while (size--)
+		hash = hash * 33 + *data++;
+	return hash;
 }
 
 /**
@@ -252,6 +316,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size < sizeof(plan))
 		return 0;
+	srand(hash_of(data, size));
 	memcpy(&plan, data, sizeof(plan));
 	data += sizeof(plan);
 	size -= sizeof(plan);
