@@ -85,9 +85,7 @@ void fuzz_must(bool truth, const char *what)
 	abort();
 }
 
-#define TEMPLATE	"/dev/shm/ploop-fuzz-XXXXXX"
-
-static char dir[sizeof(TEMPLATE)];
+static char dir[40];
 
 static void remove_dir(void)
 {
@@ -107,12 +105,13 @@ static void remove_dir(void)
  */
 struct fuzz_path fuzz_path(char name)
 {
+	const char *parent = getenv("TMPDIR");
 	static bool made;
 	struct fuzz_path path;
 
 	if (!made) {
-		memcpy(dir, TEMPLATE, sizeof(dir));
-		fuzz_must(mkdtemp(dir), "there is /dev/shm");
+		snprintf(dir, sizeof(dir), "%s/XXXXXX", parent ? parent : "/dev/shm");
+		fuzz_must(mkdtemp(dir), "there is a directory for files");
 		atexit(remove_dir);
 		made = true;
 	}
