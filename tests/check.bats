@@ -70,10 +70,10 @@ place()
 # filled IMAGE VERSION [SIZE]: with clusters 0 to 11 and 200 to 203 of the pattern; 300m has two clusters of index.
 filled()
 {
-	[[ -e pattern ]] || data write pattern 0 8m 1 2>/dev/null || {
+	if [[ ! -e pattern ]]; then
 		truncate -s 8m pattern
 		data write pattern 0 8m 1
-	}
+	fi
 	new_image "$1" "${3:-8m}" "$2"
 	place "$1" 0 11
 	place "$1" 200 203
