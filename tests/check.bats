@@ -67,17 +67,22 @@ place()
 	done
 }
 
-# filled IMAGE VERSION [SIZE]: with clusters 0 to 11 and 200 to 203 of the pattern; 300m has two clusters of index.
+# filled IMAGE VERSION [SIZE]: with clusters 0 to 11 and 200 to 203 of the pattern; 300m has two clusters of index. Made
+# once for all tests.
 filled()
 {
-	if [[ ! -e pattern ]]; then
+	local model=$HOST/filled-$2-${3:-8m}
+
+	if [[ ! -e $model ]]; then
 		truncate -s 8m pattern
 		data write pattern 0 8m 1
+		new_image model "${3:-8m}" "$2"
+		place model 0 11
+		place model 200 203
+		data poke model $FLAGS 32 0
+		mv model "$model"
 	fi
-	new_image "$1" "${3:-8m}" "$2"
-	place "$1" 0 11
-	place "$1" 200 203
-	data poke "$1" $FLAGS 32 0
+	cp --sparse=always "$model" "$1"
 }
 
 # flat IMAGE FILE: the disk in it, as it is now, right or wrong.
