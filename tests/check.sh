@@ -64,7 +64,7 @@ suite_jobs()
 				# Little in them knows the kernel, or another suite does much of it on both: the first one, or the last.
 				case $suite in
 				balloonstates | hosts | kill | levels | merge | relocblks | space) [[ $kernel == "${2%% *}" ]] || continue ;;
-				balloon | balloonctl | cli | collect | copy | discard | grow | images | offline | property)
+				balloon | balloonctl | check | cli | collect | copy | discard | grow | images | offline | property)
 					[[ $kernel == "${2##* }" ]] || continue
 					;;
 				esac

@@ -43,12 +43,18 @@ static int recover(struct ploop_image *img, bool readonly)
 	return readonly ? ploop_lock_image(img, false) : 0;
 }
 
-/* our own lock on the first opening would look like somebody else's */
-static int refuse_twice(const struct ploop_chain *chain, const struct ploop_image *img)
+/**
+ * ploop_chain_refuse_same() - look whether two images are the same file
+ * @one: an open image
+ * @other: an open image, not locked: our own lock on @one would look like
+ *         somebody else's
+ *
+ * Return: 0 or PLOOP_EXIT_PARAM.
+ */
+int ploop_chain_refuse_same(const struct ploop_image *one, const struct ploop_image *other)
 {
-	for (const struct ploop_image *other = chain->images; other < img; other++)
-		if (other->dev == img->dev && other->ino == img->ino)
-			return ploop_fail(PLOOP_EXIT_PARAM, "%s is given twice", img->path);
+	if (one->dev == other->dev && one->ino == other->ino)
+		return ploop_fail(PLOOP_EXIT_PARAM, "%s is given twice", other->path);
 	return 0;
 }
 
@@ -61,7 +67,8 @@ static int open_image(const struct ploop_chain *chain, struct ploop_image *img, 
 	rc = ploop_image_open(img, path, !readonly);
 	if (rc)
 		return rc;
-	rc = refuse_twice(chain, img);
+	for (const struct ploop_image *other = chain->images; other < img && !rc; other++)
+		rc = ploop_chain_refuse_same(other, img);
 	if (!rc)
 		rc = ploop_lock_image(img, !readonly);
 	if (!rc)
@@ -81,18 +88,23 @@ static int open_image(const struct ploop_chain *chain, struct ploop_image *img, 
  * Above a base that an interrupted merge has made larger there may be a smaller
  * image: for the next try of the same merge only the top counts.
  */
-static int check_sizes(const struct ploop_chain *chain, const struct ploop_image *lower)
+static int check_merge_sizes(const struct ploop_chain *chain, const struct ploop_image *lower)
 {
 	const struct ploop_image *top = &chain->images[chain->n - 1];
-	const struct ploop_image *upper = chain->merge && lower == chain->images ? top : lower + 1;
+	const struct ploop_image *upper = lower == chain->images ? top : lower + 1;
 
 	if (upper->size >= lower->size)
 		return 0;
-	if (chain->merge)
-		return ploop_fail(PLOOP_EXIT_PARAM,
-				  "%s (%" PRIu64 " sectors) is smaller than %s (%" PRIu64
-				  " sectors) below it: give the topmost first and the base last; if the lower one was grown on its own, grow the other too",
-				  upper->path, upper->size, lower->path, lower->size);
+	return ploop_fail(PLOOP_EXIT_PARAM,
+			  "%s (%" PRIu64 " sectors) is smaller than %s (%" PRIu64
+			  " sectors) below it: give the topmost first and the base last; if the lower one was grown on its own, grow the other too",
+			  upper->path, upper->size, lower->path, lower->size);
+}
+
+static int check_sizes(const struct ploop_image *lower, const struct ploop_image *upper)
+{
+	if (upper->size >= lower->size)
+		return 0;
 	return ploop_fail(PLOOP_EXIT_PARAM,
 			  "%s (%" PRIu64 " sectors) is smaller than %s (%" PRIu64
 			  " sectors) below it: give the base first and the top last; if a `ploop merge` of these was interrupted, run it again first",
@@ -116,6 +128,21 @@ static int check_pair(const struct ploop_image *lower, const struct ploop_image 
 	return 0;
 }
 
+/**
+ * ploop_chain_fit() - look whether an image can be the one above another
+ * @lower: a loaded image
+ * @upper: a loaded ploop1 image
+ *
+ * Return: 0 or PLOOP_EXIT_PARAM.
+ */
+int ploop_chain_fit(const struct ploop_image *lower, const struct ploop_image *upper)
+{
+	int rc;
+
+	rc = check_sizes(lower, upper);
+	return rc ? rc : check_pair(lower, upper);
+}
+
 /* the cluster size comes from the ploop1 images; a lone raw image has the user's */
 static int check_cluster(struct ploop_chain *chain, uint32_t wanted)
 {
@@ -137,9 +164,11 @@ static int check_chain(struct ploop_chain *chain, const struct ploop_chain_param
 	int rc = 0;
 
 	for (size_t i = 1; i < chain->n && !rc; i++) {
-		rc = check_sizes(chain, &chain->images[i - 1]);
+		const struct ploop_image *lower = &chain->images[i - 1];
+
+		rc = chain->merge ? check_merge_sizes(chain, lower) : check_sizes(lower, lower + 1);
 		if (!rc)
-			rc = check_pair(&chain->images[i - 1], &chain->images[i]);
+			rc = check_pair(lower, lower + 1);
 	}
 	return rc ? rc : check_cluster(chain, params->cluster_sectors);
 }

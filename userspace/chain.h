@@ -44,6 +44,8 @@ struct ploop_chain_params {
 
 int ploop_chain_open(struct ploop_chain *chain, char *const paths[], size_t n,
 		     const struct ploop_chain_params *params);
+int ploop_chain_refuse_same(const struct ploop_image *one, const struct ploop_image *other);
+int ploop_chain_fit(const struct ploop_image *lower, const struct ploop_image *upper);
 int ploop_chain_from_image(struct ploop_chain *chain, struct ploop_image *img);
 int ploop_chain_attach(struct ploop_chain *chain, int index, struct ploop_device *dev);
 void ploop_chain_close(struct ploop_chain *chain);

@@ -313,6 +313,8 @@ int ploop_image_set_in_use(struct ploop_image *img, bool in_use, uint64_t used)
 	struct ploop1_header *h = &img->header;
 
 	h->in_use = htole32(in_use ? PLOOP1_IN_USE : PLOOP1_CLOSED);
+	/* what it describes is about to change; others follow it without a look at the mark */
+	h->extension = 0;
 	if (used)
 		h->flags = htole32(le32toh(h->flags) & ~PLOOP1_FLAG_EMPTY);
 	if (ploop_file_write(img->fd, h, sizeof(*h), 0))

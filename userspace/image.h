@@ -72,11 +72,17 @@ struct ploop_image_params {
  * struct ploop_image_usage - what a walk over the index found
  * @used: clusters of the virtual disk that are mapped
  * @beyond_eof: of these, clusters that are not wholly inside the file
+ * @duplicates: of these, clusters whose place in the file is that of one before
+ * @outside: entries of clusters that the disk has not
+ * @nowhere: entries that name no place where data can be
  * @file_clusters: clusters the file must hold for every entry to be inside
  */
 struct ploop_image_usage {
 	uint64_t used;
 	uint64_t beyond_eof;
+	uint64_t duplicates;
+	uint64_t outside;
+	uint64_t nowhere;
 	uint64_t file_clusters;
 };
 
@@ -135,7 +141,10 @@ void ploop_image_unlink(const struct ploop_image *img);
 int ploop_image_count(const struct ploop_image *img, uint64_t *used);
 int ploop_image_map(const struct ploop_image *img, struct ploop_image_usage *usage,
 		    unsigned char **used);
+int ploop_image_survey(const struct ploop_image *img, struct ploop_image_usage *usage,
+		       unsigned char **used);
 int ploop_image_check(const struct ploop_image *img, struct ploop_image_usage *usage);
+int ploop_image_extend(struct ploop_image *img, const struct ploop_image_usage *usage);
 int ploop_image_recover(struct ploop_image *img);
 
 /* image_shared.c */

@@ -18,6 +18,8 @@
  */
 #define MAX_SPREAD	2u
 #define BITS		8u
+/* of many bad entries so many are named */
+#define MAX_NAMED	10u
 
 static uint64_t entry_offset(uint32_t cluster)
 {
@@ -29,7 +31,7 @@ static int bad_entry(const struct ploop_image *img, uint32_t cluster, uint32_t e
 {
 	return ploop_fail(PLOOP_EXIT_FORMAT,
 			  "%s is damaged: the index entry of cluster %" PRIu32 " (byte %" PRIu64
-			  " of the file) is %" PRIu32 ", %s; restore the image from a backup",
+			  " of the file) is %" PRIu32 ", %s",
 			  img->path, cluster, entry_offset(cluster), entry, why);
 }
 
@@ -83,67 +85,85 @@ static int bad_duplicate(const struct ploop_image *img, uint32_t cluster, uint32
 	return ploop_fail(PLOOP_EXIT_FORMAT,
 			  "%s is damaged: clusters %" PRIu32 " and %" PRIu32
 			  " (index entries at bytes %" PRIu64 " and %" PRIu64
-			  " of the file) are both at %" PRIu32 "; restore the image from a backup",
+			  " of the file) are both at %" PRIu32
+			  ", so one of them has lost its data; restore the image from a backup, or see `ploop check --repair %s`",
 			  img->path, search.cluster, cluster, entry_offset(search.cluster),
-			  entry_offset(cluster), entry);
+			  entry_offset(cluster), entry, img->path);
 }
 
 /*
  * seen: one bit for each cluster the file may have
  * limit: number of these
+ * strict: the first bad entry ends the walk
+ * named: bad entries that somebody was told about
  */
 struct check {
 	struct ploop_image_usage *usage;
 	unsigned char *seen;
 	uint64_t limit;
+	bool strict;
+	unsigned int named;
 };
 
-static int check_visit(const struct ploop_image *img, uint32_t cluster, uint32_t entry, void *data)
+/* what is wrong with an entry that cannot be right, or NULL; counts it */
+static const char *judge_entry(const struct ploop_image *img, struct check *check,
+			       uint32_t cluster, uint32_t entry)
 {
 	const uint32_t unit = ploop_index_unit(img);
-	const uint32_t iblk = entry / unit;
-	struct check *check = data;
-	const unsigned char bit = (unsigned char)(1u << iblk % BITS);
+	const char *why = NULL;
 
-	if (cluster >= img->clusters)
-		return bad_entry(img, cluster, entry, "but the disk ends before this cluster");
+	if (cluster >= img->clusters) {
+		check->usage->outside++;
+		return "but the disk ends before this cluster; see `ploop check --repair`";
+	}
 	if (entry % unit)
-		return bad_entry(img, cluster, entry, "which is not the start of a cluster");
-	if (iblk < img->first)
-		return bad_entry(img, cluster, entry, "which is inside the index");
-	if (iblk >= check->limit)
-		return bad_entry(img, cluster, entry, "which is far behind the end of the file");
-	if (check->seen[iblk / BITS] & bit)
-		return bad_duplicate(img, cluster, entry);
-	check->seen[iblk / BITS] |= bit;
+		why = "which is not the start of a cluster; restore the image from a backup";
+	else if (entry / unit < img->first)
+		why = "which is inside the index; restore the image from a backup";
+	else if (entry / unit >= check->limit)
+		why = "which is far behind the end of the file; restore the image from a backup";
+	if (why)
+		check->usage->nowhere++;
+	return why;
+}
 
+static void count_entry(const struct ploop_image *img, struct check *check, uint32_t iblk)
+{
 	check->usage->used++;
 	if (((uint64_t)iblk + 1) * ploop_image_cluster_bytes(img) > img->file_size)
 		check->usage->beyond_eof++;
 	if (check->usage->file_clusters <= iblk)
 		check->usage->file_clusters = (uint64_t)iblk + 1;
-	return 0;
 }
 
-/**
- * ploop_image_map() - check the whole index, and find out which clusters it uses
- * @img: a loaded ploop1 image
- * @usage: out: what was found
- * @used: out: a bit for each cluster of the file, and for some behind it, that
- *        an entry names; to be freed by the caller when this succeeds
- *
- * Entries behind the end of the file are counted, not refused: a crash leaves
- * them. Entries for clusters the disk has not, inside the index, not at the
- * start of a cluster, or with the same cluster as another are damage.
- *
- * Return: 0 or an exit code.
- */
-int ploop_image_map(const struct ploop_image *img, struct ploop_image_usage *usage,
-		    unsigned char **used)
+static int check_visit(const struct ploop_image *img, uint32_t cluster, uint32_t entry, void *data)
+{
+	const uint32_t iblk = entry / ploop_index_unit(img);
+	const unsigned char bit = (unsigned char)(1u << iblk % BITS);
+	struct check *check = data;
+	bool twice = false;
+	const char *why;
+	int rc = 0;
+
+	why = judge_entry(img, check, cluster, entry);
+	if (!why) {
+		count_entry(img, check, iblk);
+		twice = check->seen[iblk / BITS] & bit;
+		check->seen[iblk / BITS] |= bit;
+	}
+	if (twice)
+		check->usage->duplicates++;
+	if ((why || twice) && check->named++ < MAX_NAMED)
+		rc = why ? bad_entry(img, cluster, entry, why) : bad_duplicate(img, cluster, entry);
+	return check->strict || rc != PLOOP_EXIT_FORMAT ? rc : 0;
+}
+
+static int map_image(const struct ploop_image *img, struct ploop_image_usage *usage,
+		     unsigned char **used, bool strict)
 {
 	const uint64_t cluster = ploop_image_cluster_bytes(img);
 	const uint64_t in_file = ploop_round_up(img->file_size, cluster) / cluster;
-	struct check check = { .usage = usage };
+	struct check check = { .usage = usage, .strict = strict };
 	int rc;
 
 	memset(usage, 0, sizeof(*usage));
@@ -165,6 +185,41 @@ int ploop_image_map(const struct ploop_image *img, struct ploop_image_usage *usa
 }
 
 /**
+ * ploop_image_map() - check the whole index, and find out which clusters it uses
+ * @img: a loaded ploop1 image
+ * @usage: out: what was found
+ * @used: out: a bit for each cluster of the file, and for some behind it, that
+ *        an entry names; to be freed by the caller when this succeeds
+ *
+ * Entries behind the end of the file are counted, not refused: a crash leaves
+ * them. Entries for clusters the disk has not, inside the index, not at the
+ * start of a cluster, or with the same cluster as another are damage.
+ *
+ * Return: 0 or an exit code.
+ */
+int ploop_image_map(const struct ploop_image *img, struct ploop_image_usage *usage,
+		    unsigned char **used)
+{
+	return map_image(img, usage, used, true);
+}
+
+/**
+ * ploop_image_survey() - the same, but count damage instead of refusing it
+ * @img: a loaded ploop1 image
+ * @usage: out: what was found
+ * @used: out: as for ploop_image_map()
+ *
+ * The first bad entries are named on stderr.
+ *
+ * Return: 0 or an exit code.
+ */
+int ploop_image_survey(const struct ploop_image *img, struct ploop_image_usage *usage,
+		       unsigned char **used)
+{
+	return map_image(img, usage, used, false);
+}
+
+/**
  * ploop_image_check() - check the whole index
  * @img: a loaded ploop1 image
  * @usage: out: what was found, as by ploop_image_map()
@@ -182,8 +237,16 @@ int ploop_image_check(const struct ploop_image *img, struct ploop_image_usage *u
 	return rc;
 }
 
-/* the file gets whole clusters, up to the last one the index names */
-static int extend_file(struct ploop_image *img, const struct ploop_image_usage *usage)
+/**
+ * ploop_image_extend() - give the file whole clusters, up to the last one that is named
+ * @img: a loaded ploop1 image, writable and locked exclusively
+ * @usage: what its index names
+ *
+ * Durable when this returns.
+ *
+ * Return: 0 or an exit code.
+ */
+int ploop_image_extend(struct ploop_image *img, const struct ploop_image_usage *usage)
 {
 	const uint64_t cluster = ploop_image_cluster_bytes(img);
 	uint64_t size = ploop_round_up(img->file_size, cluster);
@@ -220,7 +283,7 @@ int ploop_image_recover(struct ploop_image *img)
 	rc = ploop_image_check(img, &usage);
 	if (rc)
 		return rc;
-	rc = extend_file(img, &usage);
+	rc = ploop_image_extend(img, &usage);
 	if (rc)
 		return rc;
 	if (dirty) {

@@ -12,6 +12,28 @@
 #define BITS		8u
 
 /**
+ * ploop_space_begin() - find the free clusters of an image whose index is known
+ * @space: out: the clusters; freed by ploop_space_free()
+ * @img: a loaded ploop1 image
+ * @usage: what its index names
+ * @used: a bit for each cluster that the index names; belongs to @space from now on
+ * @from: leave clusters below this one alone; at least the image's first
+ */
+void ploop_space_begin(struct ploop_space *space, const struct ploop_image *img,
+		       const struct ploop_image_usage *usage, unsigned char *used, uint64_t from)
+{
+	*space = (struct ploop_space) {
+		.used = used,
+		.next = from,
+		.in_file = img->file_size / ploop_image_cluster_bytes(img),
+		/* the last value is left out, so that the number of clusters fits as well */
+		.limit = UINT32_MAX / ploop_index_unit(img),
+		.mapped = usage->used,
+		.kept = img->file_size,
+	};
+}
+
+/**
  * ploop_space_load() - check the index of an image and find its free clusters
  * @space: out: the clusters; freed by ploop_space_free() when this succeeds
  * @img: a loaded ploop1 image
@@ -25,25 +47,21 @@
 int ploop_space_load(struct ploop_space *space, const struct ploop_image *img, uint64_t from)
 {
 	struct ploop_image_usage usage;
+	unsigned char *used;
 	int rc;
 
 	memset(space, 0, sizeof(*space));
-	rc = ploop_image_map(img, &usage, &space->used);
+	rc = ploop_image_map(img, &usage, &used);
 	if (rc)
 		return rc;
 	if (usage.beyond_eof) {
-		ploop_space_free(space);
+		free(used);
 		return ploop_fail(PLOOP_EXIT_FORMAT,
 				  "%s: %" PRIu64
 				  " clusters are behind the end of the file: see `ploop check %s`",
 				  img->path, usage.beyond_eof, img->path);
 	}
-	space->next = from;
-	space->in_file = img->file_size / ploop_image_cluster_bytes(img);
-	/* the last value is left out, so that the number of clusters fits as well */
-	space->limit = UINT32_MAX / ploop_index_unit(img);
-	space->mapped = usage.used;
-	space->kept = img->file_size;
+	ploop_space_begin(space, img, &usage, used, from);
 	return 0;
 }
 

@@ -28,6 +28,8 @@ struct ploop_space {
 	uint64_t kept;
 };
 
+void ploop_space_begin(struct ploop_space *space, const struct ploop_image *img,
+		       const struct ploop_image_usage *usage, unsigned char *used, uint64_t from);
 int ploop_space_load(struct ploop_space *space, const struct ploop_image *img, uint64_t from);
 void ploop_space_free(struct ploop_space *space);
 int ploop_space_take(struct ploop_space *space, const struct ploop_image *img, uint32_t *iblk,

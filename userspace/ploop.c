@@ -30,7 +30,7 @@ static const struct ploop_command commands[] = {
 	{ "list", ploop_cmd_list, "list attached devices", ploop_list_usage },
 	{ "info", ploop_cmd_info, "describe an image or a device", ploop_info_usage },
 	{ "stat", ploop_cmd_stat, "show state and counters of a device", ploop_stat_usage },
-	{ "check", ploop_cmd_check, "check an image, and mend it after a crash",
+	{ "check", ploop_cmd_check, "check images, and repair them",
 	  ploop_check_usage },
 };
 
