@@ -64,6 +64,7 @@ struct run {
 	struct state *state;
 	uint64_t n_states, flushes, possible;
 	uint64_t wrong, attached;
+	double attaching;	/* seconds */
 };
 
 static uint64_t random_state;
@@ -71,6 +72,14 @@ static uint64_t random_state;
 static uint64_t random_below(uint64_t limit)
 {
 	return (random_state = mix(random_state)) % limit;
+}
+
+static double seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
 /* --- which states there are */
@@ -279,6 +288,7 @@ static bool attaches(struct run *run, const char *node, uint64_t n, uint32_t epo
 		     const char *mark)
 {
 	char number_text[24], epoch_text[24];
+	double start = seconds();
 	int status;
 	pid_t pid;
 
@@ -297,6 +307,7 @@ static bool attaches(struct run *run, const char *node, uint64_t n, uint32_t epo
 	if (pid < 0 || waitpid(pid, &status, 0) != pid)
 		die(run->command);
 	unmount_state(run);
+	run->attaching += seconds() - start;
 	return !status;
 }
 
@@ -372,14 +383,6 @@ static void parse(struct run *run, int argc, char *argv[])
 		bad_usage();
 }
 
-static double seconds(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 static int replay(int argc, char *argv[])
 {
 	struct run run = { .samples = 3 };
@@ -396,10 +399,11 @@ static int replay(int argc, char *argv[])
 		judge_state(&run, n);
 		fflush(stdout);
 	}
-	printf("%llu flushes, %llu of %llu states, %llu attached, %llu wrong, %.1f a second\n",
+	printf("%llu flushes, %llu of %llu states, %llu attached, %llu wrong, %.1f a second and %.1f s for each attached\n",
 	       (unsigned long long)run.flushes, (unsigned long long)run.n_states,
 	       (unsigned long long)run.possible, (unsigned long long)run.attached,
-	       (unsigned long long)run.wrong, (double)run.n_states / (seconds() - start));
+	       (unsigned long long)run.wrong, (double)run.n_states / (seconds() - start - run.attaching),
+	       run.attached ? run.attaching / (double)run.attached : 0);
 	return run.wrong || !run.n_states;
 }
 
