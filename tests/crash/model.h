@@ -65,6 +65,33 @@ static inline uint32_t last_epoch(const char *path, char kind)
 	return last;
 }
 
+/* all of it: reading takes longer than all that is done with it */
+struct journal {
+	struct line *line;
+	size_t n;
+	uint32_t last;		/* the highest epoch */
+};
+
+static inline struct journal journal_read(const char *path)
+{
+	struct journal j = { .last = last_epoch(path, 0) };
+	FILE *file = fopen(path, "re");
+	struct line line;
+
+	if (!file)
+		die(path);
+	while (next_line(file, &line)) {
+		/* doubled when it is a power of two */
+		if (!(j.n & (j.n - 1)))
+			j.line = reallocarray(j.line, j.n ? j.n * 2 : 1, sizeof(line));
+		if (!j.line)
+			die("memory");
+		j.line[j.n++] = line;
+	}
+	fclose(file);
+	return j;
+}
+
 /* --- what must be there */
 
 /* what a block of 4 KiB may show, each sector for itself; epoch 0 is zeros */
@@ -88,17 +115,14 @@ static inline bool may_show(const struct block *b, uint32_t epoch)
 	return false;
 }
 
-static inline void read_epochs(struct model *m, FILE *journal, uint32_t last)
+static inline void read_epochs(struct model *m, const struct journal *j)
 {
-	struct line line;
-
-	m->durable = calloc(last + 1, sizeof(*m->durable));
+	m->durable = calloc(j->last + 1, sizeof(*m->durable));
 	if (!m->durable)
 		die("memory");
-	while (next_line(journal, &line))
-		if (line.kind == 'c' && line.epoch <= m->limit)
-			m->durable[line.epoch] = true;
-	rewind(journal);
+	for (size_t i = 0; i < j->n; i++)
+		if (j->line[i].kind == 'c' && j->line[i].epoch <= m->limit)
+			m->durable[j->line[i].epoch] = true;
 }
 
 /*
@@ -128,24 +152,19 @@ static inline void apply(struct model *m, const struct line *line)
 	}
 }
 
-static inline struct model model_load(const char *path, uint64_t bytes, uint32_t limit)
+static inline struct model model_make(const struct journal *j, uint64_t bytes, uint32_t limit)
 {
 	struct model m = { .blocks = bytes / BLOCK, .limit = limit };
-	FILE *journal = fopen(path, "re");
-	struct line line;
 
-	if (!journal)
-		die(path);
 	m.block = calloc(m.blocks, sizeof(*m.block));
 	if (!m.block)
 		die("memory");
 	for (uint64_t i = 0; i < m.blocks; i++)
 		m.block[i].n = 1;
-	read_epochs(&m, journal, last_epoch(path, 0));
-	while (next_line(journal, &line))
-		if (line.kind != 'c' && line.epoch <= (uint64_t)limit + 1)
-			apply(&m, &line);
-	fclose(journal);
+	read_epochs(&m, j);
+	for (size_t i = 0; i < j->n; i++)
+		if (j->line[i].kind != 'c' && j->line[i].epoch <= (uint64_t)limit + 1)
+			apply(&m, &j->line[i]);
 	return m;
 }
 

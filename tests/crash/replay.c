@@ -60,6 +60,7 @@ struct run {
 	uint64_t sectors;
 	struct chain chain[MAX_CHAINS];
 	unsigned int n_chains;
+	struct journal lines;
 	struct model model;
 	struct state *state;
 	uint64_t n_states, flushes, possible;
@@ -252,16 +253,16 @@ static void want_model(struct run *run, uint64_t bytes, uint32_t epoch)
 	if (run->model.block && run->model.limit == epoch && run->model.blocks == bytes / BLOCK)
 		return;
 	model_free(&run->model);
-	run->model = model_load(run->journal, bytes, epoch);
+	run->model = model_make(&run->lines, bytes, epoch);
 }
 
 /* a model that expects what was not written yet must find the disk wrong */
 static bool notices_loss(struct run *run, const struct view *view, uint32_t epoch)
 {
-	if (last_epoch(run->journal, 'c') < epoch + 2)
+	if (run->lines.last < epoch + 2)
 		return true;
 	want_model(run, view->bytes, epoch + 2);
-	if (view_compare(view, &run->model, 1, true))
+	if (!run->model.durable[epoch + 2] || view_compare(view, &run->model, 1, true))
 		return true;
 	printf("epoch %u is there before it was written\n", epoch + 2);
 	return false;
@@ -390,6 +391,7 @@ static int replay(int argc, char *argv[])
 
 	parse(&run, argc, argv);
 	run.log = log_open(run.log_path);
+	run.lines = journal_read(run.journal);
 	run.base = xopen(run.base_path, O_WRONLY | O_DIRECT);
 	random_state = run.seed;
 	read_chains(&run);

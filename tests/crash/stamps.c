@@ -187,16 +187,19 @@ static int cmd_verify(int argc, char *argv[])
 {
 	int dev = open(argv[2], O_RDONLY | O_DIRECT | O_CLOEXEC);
 	uint64_t bytes;
+	struct journal j;
 	struct model m;
 	unsigned int wrong;
 
 	if (dev < 0 || ioctl(dev, BLKGETSIZE64, &bytes))
 		die(argv[2]);
-	m = model_load(argv[3], bytes, argc == 5 ? number(argv[4]) : UINT32_MAX);
+	j = journal_read(argv[3]);
+	m = model_make(&j, bytes, argc == 5 ? number(argv[4]) : UINT32_MAX);
 	wrong = compare(dev, &m);
 	printf("%llu MiB compared, %u%s sectors wrong\n", (unsigned long long)bytes >> 20, wrong,
 	       wrong == MAX_COMPLAINTS ? " or more" : "");
 	model_free(&m);
+	free(j.line);
 	return wrong != 0;
 }
 
