@@ -42,7 +42,7 @@ plan()
 			for kernel in "${kernels[@]}"; do
 				echo "crash/$kernel/run"
 			done
-			echo "crash/${kernels[-1]}/operations"
+			echo "crash/${kernels[-1]}/matrix"
 			echo "crash/${kernels[0]}/run-operations"
 			;;
 		*)
@@ -112,17 +112,16 @@ debug_suite()
 	fi
 }
 
-# The short version; `make crash-matrix` is the long one.
+# The short version; `make crash` is the long one of the matrix.
 crash_job()
 {
-	local rounds=1 kinds=(snapshot merge-range grow)
+	local rounds=1 kinds=()
 
 	case $1 in
-	run) rounds=3 kinds=() ;;
-	operations) kinds+=(merge-offline balloon) ;;
+	run) rounds=3 ;;
+	run-operations) [[ ${CHECK_ALL:-} ]] || kinds=(snapshot merge-range grow) ;;
 	esac
-	[[ ! ${CHECK_ALL:-} ]] || kinds=()
-	CRASH_POINTS=${CRASH_POINTS:-3} CRASH_ROUNDS=${CRASH_ROUNDS:-$rounds} "tests/crash/$1" "$2" "${kinds[@]}"
+	CRASH_ROUNDS=${CRASH_ROUNDS:-$rounds} "tests/crash/$1" "$2" "${kinds[@]}"
 }
 
 do_job()

@@ -15,13 +15,15 @@ LARGE=800m
 # Where the writer writes, and how much an epoch is.
 SPAN=$((48 << 20))
 WRITES=6
+# Writes to each image before.
+PREPARED=250
 # What a balloon has taken from the filesystem.
 BALLOON_AT=$((64 << 20))
 BALLOON_BYTES=$((16 << 20))
 
 # write is no operation: writes alone, to see that this test can fail.
 # shellcheck disable=SC2034 # for those who include this
-KINDS=(write snapshot merge-top merge-range merge-raw merge-offline grow grow-offline balloon)
+KINDS=(write snapshot merge-top merge-range merge-raw merge-offline grow grow-offline balloon copy)
 
 say_so() { printf '# %s\n' "$*"; }
 
@@ -31,7 +33,7 @@ online() { [[ $1 != *-offline ]]; }
 before()
 {
 	case $1 in
-	write | snapshot | balloon) echo base d1 ;;
+	write | snapshot | balloon | copy) echo base d1 ;;
 	merge-raw) echo base.raw d1 ;;
 	merge-*) echo base d1 d2 ;;
 	grow*) echo base ;;
@@ -93,7 +95,7 @@ prepare()
 		dev=$(mount_images "${chain[@]}")
 		# At the front of the file, with what has to move behind it.
 		[[ $1 != balloon ]] || "$STAMPS" fill "$dev" "$JOURNAL" $BALLOON_AT $BALLOON_BYTES
-		"$STAMPS" write "$dev" "$JOURNAL" "$SPAN" 250 1 "$RANDOM"
+		"$STAMPS" write "$dev" "$JOURNAL" "$SPAN" "$PREPARED" 1 "$RANDOM"
 		umount_device "$dev"
 	done
 }
@@ -137,6 +139,7 @@ operate()
 	grow) ploop grow -s "$LARGE" -d "$dev" ;;
 	grow-offline) ploop grow -s "$LARGE" "$IMG/base" ;;
 	balloon) deflate "$dev" ;;
+	copy) ploop copy -s "$dev" -d "$IMG/copy" ;;
 	esac
 }
 
@@ -147,6 +150,10 @@ operate_again()
 
 	case $kind in
 	merge-offline | grow* | balloon)
+		operate "$@"
+		;;
+	copy)
+		rm -f "$IMG/copy"
 		operate "$@"
 		;;
 	snapshot)
