@@ -155,7 +155,7 @@ static inline void make_index(struct image *m, struct rng *r)
 	uint32_t share = 1 + below(r, 8);
 
 	for (uint32_t c = 0; c < m->clusters; c++)
-		if (one_in(r, share) && (used + m->first + 1) * cluster_bytes(m) <= IMAGE_BYTES / 2)
+		if (one_in(r, share) && (used + m->first + 1) * cluster_bytes(m) <= IMAGE_BYTES / 4)
 			place[used++] = c;
 	for (uint32_t i = 0; i < used; i++) {
 		uint32_t j = i + below(r, used - i), c = place[j];

@@ -44,20 +44,20 @@ struct thread {
 	unsigned int nr;
 	struct rng r;
 	int control;
-	volatile uint64_t calls;
+	_Atomic uint64_t calls;
 	int dev, held;
-	volatile double started;
-	volatile bool ended;
+	_Atomic double started;
+	_Atomic bool ended;
 	struct image image;
 	unsigned char *buffer, *edge;
 };
 
 /* numbers of the devices, and what their tops may be */
 static int devices[DEVICES];
-static volatile int tops[DEVICES];
+static _Atomic int tops[DEVICES];
 static const char *dir;
 /* the host has little space left */
-static volatile bool host_low;
+static _Atomic bool host_low;
 static int log_fd = -1;
 
 /* --- counting and telling */
@@ -86,7 +86,7 @@ static const struct call {
 
 #define CALLS	(sizeof(calls) / sizeof(calls[0]))
 
-static volatile uint64_t made[CALLS], succeeded[CALLS];
+static _Atomic uint64_t made[CALLS], succeeded[CALLS];
 
 static __attribute__((format(printf, 2, 3))) void
 tell(struct thread *t, const char *format, ...)
@@ -124,9 +124,9 @@ static int issue(struct thread *t, int fd, unsigned long nr, void *arg)
 	begin_call(t);
 	tell(t, "%d %s %#lx", t->dev, calls[i].name, nr);
 	ret = ioctl(fd, nr, arg);
-	__atomic_add_fetch(&made[i], 1, __ATOMIC_RELAXED);
+	made[i]++;
 	if (ret >= 0)
-		__atomic_add_fetch(&succeeded[i], 1, __ATOMIC_RELAXED);
+		succeeded[i]++;
 	return ret;
 }
 

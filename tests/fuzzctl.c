@@ -31,7 +31,7 @@ static struct thread threads[MAX_THREADS];
 static unsigned int nr_threads;
 static unsigned long long seed, most_calls = ~0ULL, releases, aborts;
 static double end_time;
-static volatile double teardown_since;
+static _Atomic double teardown_since;
 /* the device that nobody touches, and the files that stay as they are */
 static int still = -1;
 

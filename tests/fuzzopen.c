@@ -39,7 +39,7 @@ static const char usage[] =
  */
 static struct run {
 	struct rng r;
-	volatile uint64_t nr;
+	_Atomic uint64_t nr;
 	int dev;
 	struct image image, base;
 	bool good, rdonly, stacked, verbose;
