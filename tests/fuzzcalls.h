@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 
 #include <linux/fs.h>
@@ -33,7 +34,7 @@
  * @calls: calls it has begun; read by the watch
  * @dev: index in devices[] of the last one
  * @held: another open file of a device
- * @started: when it began the last call; read by the watch
+ * @started: when it began the last call, milliseconds; read by the watch
  * @ended: it makes no more calls
  * @image: buffer for images
  * @buffer: for arguments and data, BUFFER_BYTES
@@ -44,10 +45,10 @@ struct thread {
 	unsigned int nr;
 	struct rng r;
 	int control;
-	_Atomic uint64_t calls;
+	atomic_ullong calls;
 	int dev, held;
-	_Atomic double started;
-	_Atomic bool ended;
+	atomic_ullong started;
+	atomic_bool ended;
 	struct image image;
 	unsigned char *buffer, *edge;
 };
@@ -110,7 +111,7 @@ tell(struct thread *t, const char *format, ...)
 /* the watch times what comes now */
 static void begin_call(struct thread *t)
 {
-	t->started = now();
+	t->started = now() * 1000;
 	t->calls++;
 }
 

@@ -180,7 +180,7 @@ static void start_thread(unsigned int nr)
 	t->held = -1;
 	t->r.state = mix(seed) + mix(nr + 1);
 	t->control = xopen(CONTROL_NODE, O_RDWR);
-	t->started = now();
+	t->started = now() * 1000;
 	for (unsigned int i = 0; !nr && i < IMAGES; i++)
 		renew(t, i);
 	if (pthread_create(&t->id, NULL, run_thread, t))
@@ -239,7 +239,7 @@ static void start_release(bool abort_too)
 
 static void look_at(struct thread *t)
 {
-	double stands = now() - t->started;
+	double stands = now() - t->started / 1e3;
 	static double last_release, last_abort;
 	char text[120];
 

@@ -13,6 +13,7 @@ static const char usage[] =
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <sys/stat.h>
 
@@ -39,7 +40,7 @@ static const char usage[] =
  */
 static struct run {
 	struct rng r;
-	_Atomic uint64_t nr;
+	atomic_ullong nr;
 	int dev;
 	struct image image, base;
 	bool good, rdonly, stacked, verbose;

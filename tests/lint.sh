@@ -29,7 +29,7 @@ sources()
 		local pattern
 
 		for pattern; do
-			find . -path ./build -prune -o -path "./$pattern" -print | sed 's,^\./,,'
+			find . -path ./build -prune -o -type f -path "./$pattern" -print | sed 's,^\./,,'
 		done
 	fi
 }
