@@ -62,10 +62,11 @@ static void thaw_all(struct ploop_freeze *f)
 
 /**
  * ploop_freeze() - freeze the filesystems on a device
- * @plo: the device, running, no maintenance or TRACK
+ * @plo: the device, running
  *
  * Freezing waits for I/O, and may take long: ctl_mutex is dropped, in the state
- * PLOOP_MNTN_SNAPSHOT, which keeps all other commands out.
+ * PLOOP_MNTN_SNAPSHOT, which keeps all other commands out. What goes on in the
+ * background goes on.
  *
  * Context: process, sleeps; ctl_mutex.
  * Return: for ploop_thaw(); or an ERR_PTR and nothing is frozen.
@@ -89,6 +90,9 @@ struct ploop_freeze *ploop_freeze(struct ploop_device *plo)
 		thaw_all(f);
 	mutex_lock(&plo->ctl_mutex);
 	plo->maintenance = state;
+	/* Those who have to know the state waited for it. */
+	wake_up_all(&plo->move.wait);
+	ploop_owner_check(plo);
 	return err ? ERR_PTR(err) : f;
 }
 

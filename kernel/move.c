@@ -246,11 +246,18 @@ int ploop_move_wait(struct ploop_device *plo, enum ploop_maintenance state)
 	/* Another waiter may have started the movers once more. */
 	do {
 		mutex_unlock(&plo->ctl_mutex);
-		err = wait_event_interruptible(plo->move.wait, !ploop_move_active(plo));
+		err = wait_event_interruptible(plo->move.wait, !ploop_move_active(plo) &&
+					       READ_ONCE(plo->maintenance) != PLOOP_MNTN_SNAPSHOT);
 		mutex_lock(&plo->ctl_mutex);
+		/* FREEZE has borrowed the state, and gives it back. */
+		if (plo->maintenance == PLOOP_MNTN_SNAPSHOT) {
+			if (err)
+				return err;
+			continue;
+		}
 		if (plo->maintenance != state)
 			return -EALREADY;
-	} while (!err && ploop_move_active(plo));
+	} while (!err && (ploop_move_active(plo) || plo->maintenance == PLOOP_MNTN_SNAPSHOT));
 	if (ploop_move_active(plo))
 		return err;
 	if (test_bit(PLOOP_S_ABORT, &plo->state))
