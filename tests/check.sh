@@ -63,7 +63,9 @@ suite_jobs()
 			if [[ ! ${CHECK_ALL:-} ]]; then
 				# Little in them knows the kernel, or another suite does much of it on both: the first one, or the last.
 				case $suite in
-				balloonstates | failslab | hosts | kill | levels | merge | relocblks | space) [[ $kernel == "${2%% *}" ]] || continue ;;
+				balloonstates | failslab | hosts | kill | levels | merge | relocblks | space)
+					[[ $kernel == "${2%% *}" ]] || continue
+					;;
 				balloon | balloonctl | cli | collect | copy | discard | faults | fuzz | grow | images | offline | property)
 					[[ $kernel == "${2##* }" ]] || continue
 					;;
