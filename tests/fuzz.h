@@ -84,12 +84,14 @@ static inline double now(void)
  * @first: clusters of the index
  * @at: where each cluster is in the file; 0: nowhere
  * @size: bytes of the file, at most IMAGE_BYTES
+ * @empty: in: no cluster gets a place
  * @bytes: the file
  */
 struct image {
 	unsigned int version, cl;
 	uint32_t clusters, first, at[MAX_CLUSTERS];
 	uint64_t size;
+	bool empty;
 	unsigned char *bytes;
 };
 
@@ -155,7 +157,8 @@ static inline void make_index(struct image *m, struct rng *r)
 	uint32_t share = 1 + below(r, 8);
 
 	for (uint32_t c = 0; c < m->clusters; c++)
-		if (one_in(r, share) && (used + m->first + 1) * cluster_bytes(m) <= IMAGE_BYTES / 4)
+		if (!m->empty && one_in(r, share) &&
+		    (used + m->first + 1) * cluster_bytes(m) <= IMAGE_BYTES / 4)
 			place[used++] = c;
 	for (uint32_t i = 0; i < used; i++) {
 		uint32_t j = i + below(r, used - i), c = place[j];
@@ -168,15 +171,15 @@ static inline void make_index(struct image *m, struct rng *r)
 	fill(m->bytes + m->first * cluster_bytes(m), used * cluster_bytes(m), next(r));
 }
 
-/* version 0, 1 or 2; a good image with clusters of 1 << cl sectors, of n of them at most */
+/* version 0, 1 or 2; a good image with clusters of 1 << cl sectors, so many of them */
 static inline void make_image(struct image *m, struct rng *r, unsigned int version,
-			      unsigned int cl, uint32_t n)
+			      unsigned int cl, uint32_t least, uint32_t most)
 {
 	if (!m->bytes)
 		m->bytes = aligned(IMAGE_BYTES);
 	m->version = version;
 	m->cl = cl;
-	m->clusters = 1 + below(r, n);
+	m->clusters = least + below(r, most - least + 1);
 	m->first = 1 + one_in(r, 4);
 	memset(m->at, 0, sizeof(m->at));
 	if (!version) {

@@ -20,6 +20,8 @@
 #define IMAGES		10
 #define MAX_THREADS	16
 #define CL		6
+/* of most images, so that they fit on each other */
+#define CLUSTERS	48
 /* sectors that a disk may grow to: the index stays small */
 #define MOST_SECTORS	(32 << 11)
 #define MOST_EXTENTS	64
@@ -53,9 +55,9 @@ struct thread {
 	unsigned char *buffer, *edge;
 };
 
-/* numbers of the devices, and what their tops may be */
+/* numbers of the devices, and what their tops and bases may be */
 static int devices[DEVICES];
-static _Atomic int tops[DEVICES];
+static _Atomic int tops[DEVICES], bases[DEVICES];
 static const char *dir;
 /* the host has little space left */
 static _Atomic bool host_low;
@@ -145,21 +147,22 @@ static bool is_raw(unsigned int i)
 }
 
 /* a new file, often damaged; sometimes written into one that may be attached */
-static void renew(struct thread *t, unsigned int i)
+static void renew(struct thread *t, unsigned int i, bool empty)
 {
 	struct image *m = &t->image;
 	uint64_t length;
 	char path[4096];
 	int fd;
 
-	make_image(m, &t->r, is_raw(i) ? 0 : 1 + i % 4 / 3, one_in(&t->r, 16) ? CL + 1 : CL,
-		   is_raw(i) || one_in(&t->r, 2) ? 48 : MAX_CLUSTERS);
+	m->empty = empty;
+	make_image(m, &t->r, is_raw(i) ? 0 : 2 - one_in(&t->r, 8), one_in(&t->r, 16) ? CL + 1 : CL,
+		   one_in(&t->r, 8) ? 1 : CLUSTERS, one_in(&t->r, 8) ? MAX_CLUSTERS : CLUSTERS);
 	length = m->size;
-	if (!one_in(&t->r, 3) && !is_raw(i) && one_in(&t->r, 2))
+	if (!is_raw(i) && !empty && one_in(&t->r, 6))
 		put32(m, 4 * below(&t->r, 16 + m->clusters), wrong(&t->r, 1));
-	if (one_in(&t->r, 12))
+	if (one_in(&t->r, 24))
 		length = below(&t->r, length + 1);
-	else if (!is_raw(i) && one_in(&t->r, 12))
+	else if (!is_raw(i) && one_in(&t->r, 24))
 		length += cluster_bytes(m) << below(&t->r, 18);
 	image_path(path, sizeof(path), i);
 	tell(t, "renew %u", i);
@@ -232,6 +235,8 @@ static int with_image(struct thread *t, int fd, unsigned long nr, bool rdonly)
 	struct ploop_ctl_delta arg;
 	int file, ret;
 
+	if (nr == PLOOP_IOC_SNAPSHOT && !one_in(&t->r, 4))
+		renew(t, i, true);
 	file = some_file(t, i, rdonly ^ one_in(&t->r, 16) ? O_RDONLY : O_RDWR);
 	arg = delta_arg(file, is_raw(i) ? PLOOP_FMT_RAW : PLOOP_FMT_PLOOP1, CL, rdonly);
 	arg.ctl.flags |= one_in(&t->r, 8) ? PLOOP_CTLF_COOKIE : 0;
@@ -241,15 +246,18 @@ static int with_image(struct thread *t, int fd, unsigned long nr, bool rdonly)
 	spoil(t, &arg, sizeof(arg));
 	tell(t, "image %u %s", i, rdonly ? "ro" : "rw");
 	ret = issue(t, fd, nr, placed(t, &arg, sizeof(arg)));
-	if (!ret && !rdonly)
+	if (!ret && nr == PLOOP_IOC_ADD_DELTA && rdonly)
+		bases[t->dev] = i;
+	else if (!ret)
 		tops[t->dev] = i;
 	if (file >= 0)
 		close(file);
 	return ret;
 }
 
-/* a list of what the top has; 0 when its file cannot be read */
-static unsigned int list_index(struct thread *t, struct ploop_relocblks_extent *list)
+/* a list of what an image has; 0 when its file cannot be read */
+static unsigned int list_index(struct thread *t, unsigned int image,
+			       struct ploop_relocblks_extent *list)
 {
 	struct ploop1_header h;
 	uint32_t words[MAX_CLUSTERS];
@@ -258,7 +266,7 @@ static unsigned int list_index(struct thread *t, struct ploop_relocblks_extent *
 	ssize_t got;
 	int fd;
 
-	image_path(path, sizeof(path), tops[t->dev]);
+	image_path(path, sizeof(path), image);
 	fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return 0;
@@ -279,7 +287,7 @@ static int freeblks(struct thread *t, int fd)
 {
 	struct ploop_relocblks_extent list[MOST_EXTENTS];
 	struct ploop_freeblks_ctl *arg = (void *)t->buffer;
-	unsigned int n = list_index(t, list), keep = 1 + below(&t->r, 4);
+	unsigned int n = list_index(t, tops[t->dev], list), keep = 1 + below(&t->r, 4);
 	size_t len;
 
 	memset(arg, 0, sizeof(*arg));
@@ -310,7 +318,7 @@ static int relocblks(struct thread *t, int fd)
 	memset(arg, 0, sizeof(*arg));
 	if (issue(t, fd, PLOOP_IOC_BALLOON, &state))
 		return -1;
-	n = list_index(t, arg->extents);
+	n = list_index(t, tops[t->dev], arg->extents);
 	qsort(arg->extents, n, sizeof(arg->extents[0]), by_iblk);
 	arg->n_extents = n;
 	arg->alloc_head = state.alloc_head;
@@ -342,7 +350,7 @@ static int update_index(struct thread *t, int fd)
 	size_t len;
 
 	memset(arg, 0, sizeof(*arg));
-	arg->n_maps = list_index(t, list);
+	arg->n_maps = list_index(t, bases[t->dev], list);
 	arg->level = below(&t->r, 3);
 	for (unsigned int i = 0; i < arg->n_maps; i++)
 		arg->reloc_map[i] = (struct ploop_reloc_map){ list[i].clu, list[i].iblk };
@@ -356,7 +364,7 @@ static int truncate_delta(struct thread *t, int fd)
 	struct ploop_truncate_ctl arg = {
 		.alloc_head = below(&t->r, 64), .level = below(&t->r, 3),
 	};
-	int file = some_file(t, below(&t->r, IMAGES), O_RDWR), ret;
+	int file = some_file(t, bases[t->dev], O_RDWR), ret;
 
 	arg.fd = file;
 	spoil(t, &arg, sizeof(arg));
@@ -523,7 +531,7 @@ static int step_inflate(struct thread *t, int fd)
 static int step_renew(struct thread *t, int fd)
 {
 	(void)fd;
-	renew(t, below(&t->r, IMAGES));
+	renew(t, below(&t->r, IMAGES), one_in(&t->r, 4));
 	return 0;
 }
 
@@ -563,10 +571,10 @@ static const struct step {
 	int (*fn)(struct thread *t, int fd);
 	unsigned int weight;
 } steps[] = {
-	{ step_io, 36 }, { step_set_up, 5 }, { simple, 14 }, { step_add, 5 },
+	{ step_io, 33 }, { step_set_up, 5 }, { simple, 14 }, { step_add, 5 },
 	{ step_snapshot, 4 }, { step_replace, 3 }, { step_number, 8 }, { truncate_delta, 2 },
 	{ update_index, 2 }, { grow, 3 }, { balloon, 3 }, { step_inflate, 2 }, { freeblks, 2 },
-	{ relocblks, 2 }, { fbget, 1 }, { step_control, 2 }, { unknown, 2 }, { step_renew, 4 },
+	{ relocblks, 2 }, { fbget, 1 }, { step_control, 2 }, { unknown, 2 }, { step_renew, 7 },
 };
 
 static void one_step(struct thread *t, int fd)
@@ -576,7 +584,7 @@ static void one_step(struct thread *t, int fd)
 	if (host_low) {
 		issue(t, fd, PLOOP_IOC_STOP, NULL);
 		issue(t, fd, PLOOP_IOC_CLEAR, NULL);
-		renew(t, below(&t->r, IMAGES));
+		renew(t, below(&t->r, IMAGES), one_in(&t->r, 4));
 		return;
 	}
 	while (what >= steps[i].weight)

@@ -109,7 +109,7 @@ static void make_still(int control_fd)
 	char path[4096];
 	int fd, dev;
 
-	make_image(&m, &r, 2, CL, STILL_CLUSTERS);
+	make_image(&m, &r, 2, CL, STILL_CLUSTERS, STILL_CLUSTERS);
 	write_image("still", &m);
 	write_image("bystander", &m);
 	free(m.bytes);
@@ -182,7 +182,7 @@ static void start_thread(unsigned int nr)
 	t->control = xopen(CONTROL_NODE, O_RDWR);
 	t->started = now() * 1000;
 	for (unsigned int i = 0; !nr && i < IMAGES; i++)
-		renew(t, i);
+		renew(t, i, false);
 	if (pthread_create(&t->id, NULL, run_thread, t))
 		die("thread");
 }

@@ -20,7 +20,7 @@ static const char usage[] =
 #include <linux/fs.h>
 
 #define HANG_SECONDS	120
-#define MOST_READ	(2 << 20)
+#define MOST_READ	(512 << 10)
 #define WRITES		3
 #define CASE_NONE	(~0ULL)
 
@@ -180,11 +180,11 @@ static void prepare(uint64_t seed)
 	run.good = one_in(&run.r, 4);
 	run.rdonly = one_in(&run.r, 4);
 	run.stacked = one_in(&run.r, 4);
-	cl = PLOOP_CLUSTER_LOG_MIN + below(&run.r, 3);
+	cl = PLOOP_CLUSTER_LOG_MIN + one_in(&run.r, 4);
 	version = 1 + below(&run.r, 2);
-	make_image(m, &run.r, version, cl, MAX_CLUSTERS);
+	make_image(m, &run.r, version, cl, 1, one_in(&run.r, 8) ? MAX_CLUSTERS : MAX_CLUSTERS / 4);
 	if (run.stacked) {
-		make_image(&run.base, &run.r, version, cl, m->clusters);
+		make_image(&run.base, &run.r, version, cl, 1, m->clusters);
 		write_file(base_path, &run.base, run.base.size);
 	}
 	run.length = m->size;
