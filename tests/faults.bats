@@ -279,14 +279,15 @@ scsi_disk()
 
 # --- no space, again and again
 
-# storm FILL-COMMAND FREE-COMMAND: writers wait and go on, some rounds of it, while readers look on.
+# storm FILL-COMMAND FREE-COMMAND: writers of more than the driver has allocated ahead wait and go on, some rounds of
+# it, while readers look on.
 storm()
 {
 	local round writer
 
 	for round in 1 2 3 4; do
 		"$1"
-		data write "$DEV" $((round * 20))m 16m $((round + 10)) 3>&- &
+		data write "$DEV" $((round * 36))m 32m $((round + 10)) 3>&- &
 		writer=$!
 		wait_for 60 is_event 3
 		data verify "$DEV" 0 4m 1
@@ -295,14 +296,14 @@ storm()
 		wait_for 90 ended $writer
 		wait $writer
 		expect OK "$DEV" sync
-		data verify "$DEV" $((round * 20))m 16m $((round + 10))
+		data verify "$DEV" $((round * 36))m 32m $((round + 10))
 	done
 	detach
 	fails in_use "$T/host/a"
 	"$PLOOP" check "$T/host/a"
 	attach "$T/host/a"
 	for round in 1 2 3 4; do
-		data verify "$DEV" $((round * 20))m 16m $((round + 10))
+		data verify "$DEV" $((round * 36))m 32m $((round + 10))
 	done
 	data verify "$DEV" 0 4m 1
 	detach
@@ -317,7 +318,7 @@ free_up() { rm "$T/host/ballast"; }
 @test "ENOSPC storm" {
 	DISK=$(scratch_disk storm 256m)
 	make_fs ext4 "$DISK" "$T/host"
-	new_image "$T/host/a" 128m
+	new_image "$T/host/a" 256m
 	attach "$T/host/a"
 	data write "$DEV" 0 4m 1
 	storm fill_up free_up
@@ -336,7 +337,7 @@ widen() { project_quota 0; }
 	mount -o prjquota "$DISK" "$T/host" || skip "this xfs has no quota"
 	mkdir "$T/host/p"
 	xfs_quota -x -c "project -s -p $T/host/p 77" "$T/host" >/dev/null
-	new_image "$T/host/p/a" 128m
+	new_image "$T/host/p/a" 256m
 	ln -s p/a "$T/host/a"
 	attach "$T/host/p/a"
 	data write "$DEV" 0 4m 1
