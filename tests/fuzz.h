@@ -74,7 +74,8 @@ static inline double now(void)
 /* --- images */
 
 #define MAX_CLUSTERS	96
-#define IMAGE_BYTES	(4 << 20)
+/* MAX_CLUSTERS of 64 KiB, as raw images may have */
+#define IMAGE_BYTES	(8 << 20)
 
 /**
  * struct image - an image in memory
@@ -158,7 +159,7 @@ static inline void make_index(struct image *m, struct rng *r)
 
 	for (uint32_t c = 0; c < m->clusters; c++)
 		if (!m->empty && one_in(r, share) &&
-		    (used + m->first + 1) * cluster_bytes(m) <= IMAGE_BYTES / 4)
+		    (used + m->first + 1) * cluster_bytes(m) <= IMAGE_BYTES / 8)
 			place[used++] = c;
 	for (uint32_t i = 0; i < used; i++) {
 		uint32_t j = i + below(r, used - i), c = place[j];
