@@ -62,10 +62,11 @@ static void thaw_all(struct ploop_freeze *f)
 
 /**
  * ploop_freeze() - freeze the filesystems on a device
- * @plo: the device, running, no maintenance or TRACK
+ * @plo: the device, running
  *
  * Freezing waits for I/O, and may take long: ctl_mutex is dropped, in the state
- * PLOOP_MNTN_SNAPSHOT, which keeps all other commands out.
+ * PLOOP_MNTN_SNAPSHOT, which keeps all other commands out. What goes on in the
+ * background goes on.
  *
  * Context: process, sleeps; ctl_mutex.
  * Return: for ploop_thaw(); or an ERR_PTR and nothing is frozen.
@@ -80,7 +81,7 @@ struct ploop_freeze *ploop_freeze(struct ploop_device *plo)
 	lockdep_assert_held(&plo->ctl_mutex);
 	if (!f)
 		return ERR_PTR(-ENOMEM);
-	plo->maintenance = PLOOP_MNTN_SNAPSHOT;
+	WRITE_ONCE(plo->maintenance, PLOOP_MNTN_SNAPSHOT);
 	mutex_unlock(&plo->ctl_mutex);
 	list_parts(plo, f);
 	for (i = 0; i < f->found && !err; i++)
@@ -88,7 +89,10 @@ struct ploop_freeze *ploop_freeze(struct ploop_device *plo)
 	if (err)
 		thaw_all(f);
 	mutex_lock(&plo->ctl_mutex);
-	plo->maintenance = state;
+	WRITE_ONCE(plo->maintenance, state);
+	/* Those who have to know the state waited for it. */
+	wake_up_all(&plo->move.wait);
+	ploop_owner_check(plo);
 	return err ? ERR_PTR(err) : f;
 }
 

@@ -228,6 +228,12 @@ bool ploop_move_active(struct ploop_device *plo)
 	return atomic_read(&plo->move.active);
 }
 
+/* While FREEZE has borrowed the state, it does not tell what the movers' one is. */
+static bool may_judge(struct ploop_device *plo)
+{
+	return !ploop_move_active(plo) && READ_ONCE(plo->maintenance) != PLOOP_MNTN_SNAPSHOT;
+}
+
 /**
  * ploop_move_wait() - wait until nothing moves any more
  * @plo: the device
@@ -246,12 +252,12 @@ int ploop_move_wait(struct ploop_device *plo, enum ploop_maintenance state)
 	/* Another waiter may have started the movers once more. */
 	do {
 		mutex_unlock(&plo->ctl_mutex);
-		err = wait_event_interruptible(plo->move.wait, !ploop_move_active(plo));
+		err = wait_event_interruptible(plo->move.wait, may_judge(plo));
 		mutex_lock(&plo->ctl_mutex);
-		if (plo->maintenance != state)
+		if (plo->maintenance != state && plo->maintenance != PLOOP_MNTN_SNAPSHOT)
 			return -EALREADY;
-	} while (!err && ploop_move_active(plo));
-	if (ploop_move_active(plo))
+	} while (!err && !may_judge(plo));
+	if (!may_judge(plo))
 		return err;
 	if (test_bit(PLOOP_S_ABORT, &plo->state))
 		return -EIO;

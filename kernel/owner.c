@@ -64,6 +64,19 @@ void ploop_owner_release(struct ploop_device *plo)
 		queue_work(system_unbound_wq, &plo->owner_work);
 }
 
+/**
+ * ploop_owner_check() - the owner may have died while filesystems froze
+ * @plo: the device
+ *
+ * Context: process; ctl_mutex.
+ */
+void ploop_owner_check(struct ploop_device *plo)
+{
+	lockdep_assert_held(&plo->ctl_mutex);
+	if (plo->owner)
+		queue_work(system_unbound_wq, &plo->owner_work);
+}
+
 /* Is it still that owner, and is he gone? Another one may have come. */
 static bool is_gone(struct ploop_device *plo)
 {
@@ -88,7 +101,8 @@ void ploop_owner_work(struct work_struct *work)
 	struct ploop_device *plo = container_of(work, struct ploop_device, owner_work);
 
 	mutex_lock(&plo->ctl_mutex);
-	if (is_gone(plo)) {
+	/* Filesystems freeze without ctl_mutex: ploop_owner_check() comes after that. */
+	if (plo->maintenance != PLOOP_MNTN_SNAPSHOT && is_gone(plo)) {
 		ploop_warn(plo, "who tracked writes or froze filesystems is gone: both end\n");
 		ploop_fs_thaw(plo);
 		ploop_track_stop(plo);

@@ -424,6 +424,7 @@ void ploop_track_wrote(struct ploop_device *plo, u64 pos, u64 len);
 void ploop_owner_take(struct ploop_device *plo);
 void ploop_owner_drop(struct ploop_device *plo);
 void ploop_owner_release(struct ploop_device *plo);
+void ploop_owner_check(struct ploop_device *plo);
 void ploop_owner_work(struct work_struct *work);
 
 /* freeze.c: what is mounted from a device */

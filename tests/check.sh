@@ -63,8 +63,10 @@ suite_jobs()
 			if [[ ! ${CHECK_ALL:-} ]]; then
 				# Little in them knows the kernel, or another suite does much of it on both: the first one, or the last.
 				case $suite in
-				balloonstates | hosts | kill | levels | merge | relocblks | space) [[ $kernel == "${2%% *}" ]] || continue ;;
-				balloon | balloonctl | check | cli | collect | copy | discard | grow | images | offline | property)
+				balloonstates | failslab | hosts | kill | levels | merge | relocblks | space)
+					[[ $kernel == "${2%% *}" ]] || continue
+					;;
+				balloon | balloonctl | check | cli | collect | copy | discard | faults | fuzz | grow | images | offline | property)
 					[[ $kernel == "${2##* }" ]] || continue
 					;;
 				esac

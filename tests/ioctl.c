@@ -51,6 +51,35 @@ static const char usage[] =
 #define CONTROL_NODE	"/dev/ploop-control"
 #define BUFFER_BYTES	4096
 
+/*
+ * The call itself. With FAIL_NTH=N in the environment the N-th thing that can
+ * fail in it does, on a kernel with fault injection; what is left of N goes to
+ * the file FAIL_NTH_LEFT: not 0, there was no such thing.
+ */
+static int issue(int fd, unsigned long nr, void *arg)
+{
+	const char *nth = getenv("FAIL_NTH"), *left = getenv("FAIL_NTH_LEFT");
+	int control, report, ret, err;
+	char text[16];
+	ssize_t n;
+
+	if (!nth)
+		return ioctl(fd, nr, arg);
+	if (!left)
+		bad_usage();
+	control = xopen("/proc/thread-self/fail-nth", O_RDWR);
+	report = xopen(left, O_WRONLY | O_CREAT | O_TRUNC);
+	if (write(control, nth, strlen(nth)) < 0)
+		die("fail-nth");
+	ret = ioctl(fd, nr, arg);
+	err = errno;
+	n = pread(control, text, sizeof(text), 0);
+	if (n < 0 || pwrite(control, "0", 1, 0) < 0 || write(report, text, n) != n)
+		die("fail-nth");
+	errno = err;
+	return ret;
+}
+
 static int outcome_value(int ret, unsigned long long value)
 {
 	if (ret < 0)
@@ -147,7 +176,7 @@ static int with_delta(int dev, unsigned long nr, unsigned int level, int argc, c
 		memcpy(arg.cookie, a.cookie, strnlen(a.cookie, sizeof(arg.cookie)));
 	at = at_edge(&arg, a.edge);
 	while (!ret && a.times--)
-		ret = ioctl(dev, nr, at);
+		ret = issue(dev, nr, at);
 	return outcome(ret);
 }
 
@@ -168,7 +197,7 @@ static int grow(int dev, int argc, char *argv[])
 	if (argc < 1)
 		bad_usage();
 	if (!strcmp(argv[0], "null"))
-		return outcome(ioctl(dev, PLOOP_IOC_GROW, NULL));
+		return outcome(issue(dev, PLOOP_IOC_GROW, NULL));
 	for (int i = 1; i < argc; i++)
 		if (!set_numbers(&a, argv[i]))
 			bad_usage();
@@ -176,7 +205,7 @@ static int grow(int dev, int argc, char *argv[])
 		.format = a.format, .flags = a.flags, .cluster_log = a.cl, .chunks = a.chunks,
 		.size = number(argv[0]),
 	};
-	return outcome(ioctl(dev, PLOOP_IOC_GROW, at_edge(&arg, a.edge)));
+	return outcome(issue(dev, PLOOP_IOC_GROW, at_edge(&arg, a.edge)));
 }
 
 static int del(int dev, int argc, char *argv[])
@@ -186,7 +215,7 @@ static int del(int dev, int argc, char *argv[])
 	if (argc < 1)
 		bad_usage();
 	level = number(argv[0]);
-	return outcome(ioctl(dev, PLOOP_IOC_DEL_DELTA, &level));
+	return outcome(issue(dev, PLOOP_IOC_DEL_DELTA, &level));
 }
 
 static int truncate_delta(int dev, int argc, char *argv[])
@@ -199,7 +228,7 @@ static int truncate_delta(int dev, int argc, char *argv[])
 	arg.fd = argc > 3 && set_number(argv[3], "fd", &fd) ? (int)fd : xopen(argv[0], O_RDWR);
 	arg.alloc_head = number(argv[1]);
 	arg.level = number(argv[2]);
-	return outcome(ioctl(dev, PLOOP_IOC_TRUNCATE, &arg));
+	return outcome(issue(dev, PLOOP_IOC_TRUNCATE, &arg));
 }
 
 static int update_index(int dev, int argc, char *argv[])
@@ -219,7 +248,7 @@ static int update_index(int dev, int argc, char *argv[])
 			bad_usage();
 	}
 	/* the list ends where memory ends: one element too many is EFAULT */
-	return outcome(ioctl(dev, PLOOP_IOC_UPDATE_INDEX,
+	return outcome(issue(dev, PLOOP_IOC_UPDATE_INDEX,
 			     at_edge(arg, sizeof(*arg) + arg->n_maps * sizeof(arg->reloc_map[0]))));
 }
 
@@ -229,13 +258,13 @@ static int raw(int fd, int argc, char *argv[])
 
 	if (argc < 1)
 		bad_usage();
-	return outcome(ioctl(fd, number(argv[0]), argc > 1 ? (void *)number(argv[1]) : buffer));
+	return outcome(issue(fd, number(argv[0]), argc > 1 ? (void *)number(argv[1]) : buffer));
 }
 
 static int get_device(int fd)
 {
 	struct ploop_getdevice_ctl get = { };
-	int ret = ioctl(fd, PLOOP_IOC_GETDEVICE, &get);
+	int ret = issue(fd, PLOOP_IOC_GETDEVICE, &get);
 
 	return outcome_value(ret, get.minor);
 }
@@ -247,7 +276,7 @@ static int max_size(int dev, int argc, char *argv[])
 	if (argc < 1)
 		bad_usage();
 	sectors = number(argv[0]);
-	return outcome(ioctl(dev, PLOOP_IOC_MAX_DELTA_SIZE, &sectors));
+	return outcome(issue(dev, PLOOP_IOC_MAX_DELTA_SIZE, &sectors));
 }
 
 /* --- balloon */
@@ -285,7 +314,7 @@ static int balloon(int dev, int argc, char *argv[])
 	init.mbz = argc > 2 ? number(argv[2]) : 0;
 	init.pad = UNSET;
 	arg = at_edge(&init, sizeof(init));
-	if (ioctl(dev, PLOOP_IOC_BALLOON, arg))
+	if (issue(dev, PLOOP_IOC_BALLOON, arg))
 		return outcome(-1);
 	printf("%s %u %u\n", state_name(arg->mntn_type), arg->alloc_head, arg->level);
 	return 0;
@@ -332,7 +361,7 @@ static int freeblks(int dev, int argc, char *argv[])
 	arg->level = number(argv[0]);
 	memset(arg->pad, UNSET, sizeof(arg->pad));
 	arg = at_edge(arg, bytes);
-	ret = ioctl(dev, PLOOP_IOC_FREEBLKS, arg);
+	ret = issue(dev, PLOOP_IOC_FREEBLKS, arg);
 	return outcome_value(ret, arg->alloc_head);
 }
 
@@ -350,7 +379,7 @@ static int get_freeblks(int dev, __u32 room, struct ploop_freeblks_ctl **answer)
 	/* one element too many is EFAULT */
 	*answer = at_edge(arg, bytes);
 	free(arg);
-	return ioctl(dev, PLOOP_IOC_FBGET, *answer);
+	return issue(dev, PLOOP_IOC_FBGET, *answer);
 }
 
 static int fbget(int dev, int argc, char *argv[])
@@ -381,7 +410,7 @@ static int fbfilter(int dev, int argc, char *argv[])
 
 	if (argc < 1)
 		bad_usage();
-	ret = ioctl(dev, PLOOP_IOC_FBFILTER, (unsigned long)number(argv[0]));
+	ret = issue(dev, PLOOP_IOC_FBFILTER, (void *)number(argv[0]));
 	return outcome_value(ret, ret);
 }
 
@@ -415,7 +444,7 @@ static int relocblks(int dev, int argc, char *argv[])
 	arg->mbz1 = a.mbz1;
 	arg->mbz2 = a.mbz2;
 	arg = at_edge(arg, bytes);
-	ret = ioctl(dev, PLOOP_IOC_RELOCBLKS, arg);
+	ret = issue(dev, PLOOP_IOC_RELOCBLKS, arg);
 	return outcome_value(ret, arg->alloc_head);
 }
 
@@ -462,12 +491,12 @@ static int device_op(int dev, const char *op, int argc, char *argv[])
 	if (!strcmp(op, "getdevice"))
 		return get_device(dev);
 	if (!strcmp(op, "discard-wait")) {
-		ret = ioctl(dev, PLOOP_IOC_DISCARD_WAIT, 0);
+		ret = issue(dev, PLOOP_IOC_DISCARD_WAIT, NULL);
 		return outcome_value(ret, ret);
 	}
 	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
 		if (!strcmp(op, plain[i].name))
-			return outcome(ioctl(dev, plain[i].nr, 0));
+			return outcome(issue(dev, plain[i].nr, NULL));
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		if (!strcmp(op, others[i].name))
 			return others[i].fn(dev, argc, argv);
@@ -501,7 +530,7 @@ static int control(int argc, char *argv[])
 	arg.version = version;
 	arg.flags = flags;
 	arg.reserved[sizeof(arg.reserved) / sizeof(arg.reserved[0]) - 1] = reserved;
-	rc = ioctl(fd, get ? PLOOP_CTL_GET : PLOOP_CTL_REMOVE, &arg);
+	rc = issue(fd, get ? PLOOP_CTL_GET : PLOOP_CTL_REMOVE, &arg);
 	rc = outcome_value(rc, arg.index);
 	return !rc && keep ? hold() : rc;
 }

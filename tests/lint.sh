@@ -29,7 +29,7 @@ sources()
 		local pattern
 
 		for pattern; do
-			find . -path ./build -prune -o -path "./$pattern" -print | sed 's,^\./,,'
+			find . -path ./build -prune -o -type f -path "./$pattern" -print | sed 's,^\./,,'
 		done
 	fi
 }
@@ -137,7 +137,8 @@ man_page()
 	((${#pages[@]} == 0)) || mandoc -Tlint -W warning "${pages[@]}"
 }
 
-spelling() { sources '*' | grep -v '^COPYING$' | xargs codespell --quiet-level=2; }
+# syzkaller's language has words of its own.
+spelling() { sources '*' | grep -vE '^(COPYING$|tests/syzkaller/)' | xargs codespell --quiet-level=2; }
 
 run_check()
 {
