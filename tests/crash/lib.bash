@@ -203,6 +203,16 @@ check_images()
 	done
 }
 
+# The same said by another implementation, of images that were detached.
+qemu_agrees()
+{
+	local image
+
+	for image; do
+		[[ $image == *.raw ]] || check_image "$IMG/$image" || return
+	done
+}
+
 # find_chain KIND FINISHED: attaches what there is; sets CHAIN and DEV.
 find_chain()
 {
@@ -261,6 +271,7 @@ verify_result()
 	read -ra chain <<<"$(after "$kind")"
 	[[ ! -e $IMG/newer ]] || chain+=(newer)
 	check_images 0 "${chain[@]}" || return
+	qemu_agrees "${chain[@]}" || return
 	[[ $kind != balloon ]] || is_compact "$IMG/d1" || return
 	DEV=$(mount_images "${chain[@]}") || return
 	verify "$DEV" "${2:-}" || return

@@ -28,6 +28,7 @@ static const char usage[] =
 	"         log= base= changes= (devices; base is as log was when its recording began) fs= at= (where to mount)\n"
 	"         journal= (of stamps) chains= (a file) seed= samples= (choices for each flush) states= (at most, 0: all)\n"
 	"         attach= (one of so many, 0: none) command= (called with: number epoch mark; wrong when it fails)\n"
+	"         keep= (where the disk of the first wrong state goes)\n"
 	"         Chains: lines MARK IMAGE..., base first. Of those for the last mark that is no epoch, the first\n"
 	"         whose files are there must be right. Marks of epochs are eN.\n";
 
@@ -52,7 +53,7 @@ struct state {
 };
 
 struct run {
-	const char *log_path, *base_path, *changes, *fs, *at, *journal, *chains_path, *command;
+	const char *log_path, *base_path, *changes, *fs, *at, *journal, *chains_path, *command, *keep;
 	unsigned long long seed, samples, max_states, attach;
 	struct log log;
 	int base;
@@ -196,16 +197,16 @@ static void advance_base(struct run *run, uint64_t to)
 	for (; run->applied < to; run->applied++)
 		log_apply(&run->log, &run->log.entry[run->applied], run->base,
 			  run->log.entry[run->applied].len);
+	if (fsync(run->base))
+		die(run->base_path);
 }
 
-static void make_state(struct run *run, const struct state *state, char node[32])
+/* base has what is durable in it */
+static void make_state(const struct run *run, const struct state *state, char node[32])
 {
 	char table[160];
 	int dev;
 
-	advance_base(run, log_flushed(&run->log, state->to));
-	if (fsync(run->base))
-		die(run->base_path);
 	snprintf(table, sizeof(table), "%s %s N 8", run->base_path, run->changes);
 	dm_create(OVERLAY, "snapshot", run->sectors, table, node);
 	dev = xopen(node, O_WRONLY | O_DIRECT);
@@ -312,6 +313,19 @@ static bool attaches(struct run *run, const char *node, uint64_t n, uint32_t epo
 	return !status;
 }
 
+/* as power loss left it: whoever judged it has changed it since */
+static void keep_state(const struct run *run, const struct state *state, uint64_t n)
+{
+	char node[32], command[512];
+
+	make_state(run, state, node);
+	snprintf(command, sizeof(command), "cp --sparse=always %s %s/state-%llu", node, run->keep,
+		 (unsigned long long)n);
+	if (system(command))
+		printf("state %llu was not kept\n", (unsigned long long)n);
+	dm_remove(OVERLAY);
+}
+
 static void judge_state(struct run *run, uint64_t n)
 {
 	const struct state *state = &run->state[n];
@@ -320,6 +334,7 @@ static void judge_state(struct run *run, uint64_t n)
 	bool right;
 	char node[32];
 
+	advance_base(run, log_flushed(&run->log, state->to));
 	make_state(run, state, node);
 	if (mount(node, run->at, run->fs, MS_RDONLY, "")) {
 		printf("%s does not mount: %s\n", run->fs, strerror(errno));
@@ -333,7 +348,8 @@ static void judge_state(struct run *run, uint64_t n)
 	dm_remove(OVERLAY);
 	if (right)
 		return;
-	run->wrong++;
+	if (!run->wrong++ && run->keep)
+		keep_state(run, state, n);
 	printf("state %llu is wrong: entry %llu (%llu flushed, loss %llu), epoch %u, after mark %s\n",
 	       (unsigned long long)n, (unsigned long long)state->to,
 	       (unsigned long long)run->applied, (unsigned long long)state->seed, epoch, mark);
@@ -373,6 +389,7 @@ static void parse(struct run *run, int argc, char *argv[])
 		    !set_text(argv[i], "journal", &run->journal) &&
 		    !set_text(argv[i], "chains", &run->chains_path) &&
 		    !set_text(argv[i], "command", &run->command) &&
+		    !set_text(argv[i], "keep", &run->keep) &&
 		    !set_number(argv[i], "seed", &run->seed) &&
 		    !set_number(argv[i], "samples", &run->samples) &&
 		    !set_number(argv[i], "states", &run->max_states) &&

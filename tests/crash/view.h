@@ -143,7 +143,7 @@ static inline bool view_read(const struct view *view, uint32_t cluster, void *bu
 	return false;
 }
 
-/* Return: wrong sectors, counted up to a limit */
+/* Return: wrong sectors and holes, counted up to a limit */
 static inline unsigned int view_compare(const struct view *view, const struct model *m,
 					unsigned int limit, bool quiet)
 {
@@ -152,12 +152,11 @@ static inline unsigned int view_compare(const struct view *view, const struct mo
 	char *buf = aligned(CLUSTER);
 
 	for (uint64_t c = 0; c < clusters && wrong < limit; c++) {
-		const bool mapped = view_read(view, c, buf);
-
-		if (!mapped)
-			memset(buf, 0, CLUSTER);
-		/* sectors of a hole are alike: one of each block is enough */
-		for (uint32_t i = 0; i < CLUSTER && wrong < limit; i += mapped ? SECTOR : BLOCK)
+		if (!view_read(view, c, buf)) {
+			wrong += !hole_is_right(m, c * CLUSTER / BLOCK, CLUSTER / BLOCK, quiet);
+			continue;
+		}
+		for (uint32_t i = 0; i < CLUSTER && wrong < limit; i += SECTOR)
 			wrong += !sector_is_right(m, (uint64_t *)(buf + i),
 						  (c * CLUSTER + i) / SECTOR, quiet);
 	}
