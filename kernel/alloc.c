@@ -8,8 +8,8 @@
  */
 #include "ploop.h"
 
-#include <linux/module.h>
 #include <linux/slab.h>
+#include <kunit/visibility.h>
 
 #define PREALLOC_MAX_BYTES	(128U << 20)
 
@@ -305,7 +305,7 @@ u64 ploop_alloc_plan(struct ploop_delta *delta, struct ploop_bitmap *used, u64 w
 	mutex_unlock(&a->mutex);
 	return end;
 }
-EXPORT_SYMBOL_GPL(ploop_alloc_plan);
+EXPORT_SYMBOL_IF_KUNIT(ploop_alloc_plan);
 
 /**
  * ploop_alloc_cut() - cut free clusters off the end of the file

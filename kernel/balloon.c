@@ -17,6 +17,7 @@
 #include <linux/mm.h>
 #include <linux/sort.h>
 #include <linux/uaccess.h>
+#include <kunit/visibility.h>
 
 /**
  * ploop_balloon_check_top() - is there an image from which clusters can be taken
@@ -232,8 +233,16 @@ void ploop_balloon_sort(struct ploop_freeblks_extent *list, u32 nr)
 	sort(list, nr, sizeof(*list), by_iblk, NULL);
 }
 
-/* Sorts the list and checks all of it; @nr: out: without empty extents. */
-static int check_list(struct ploop_device *plo, struct ploop_freeblks_extent *list, u32 *nr)
+/**
+ * ploop_balloon_check() - sort a list, and check all of it
+ * @plo: the device
+ * @list: what a client says that the top has; untrusted
+ * @nr: number of elements; out: without empty ones
+ *
+ * Context: process, may sleep; ctl_mutex.
+ * Return: 0, or -EINVAL when the top has something else there, or two overlap.
+ */
+int ploop_balloon_check(struct ploop_device *plo, struct ploop_freeblks_extent *list, u32 *nr)
 {
 	u32 i, n = 0;
 
@@ -250,6 +259,7 @@ static int check_list(struct ploop_device *plo, struct ploop_freeblks_extent *li
 	*nr = n;
 	return 0;
 }
+EXPORT_SYMBOL_IF_KUNIT(ploop_balloon_check);
 
 /**
  * ploop_balloon_load() - FREEBLKS: clusters whose content nobody needs
@@ -278,7 +288,7 @@ int ploop_balloon_load(struct ploop_device *plo, const struct ploop_freeblks_ctl
 		return -ENOMEM;
 	err = copy_from_user(list, extents, nr * sizeof(*list)) ? -EFAULT : 0;
 	if (!err)
-		err = check_list(plo, list, &nr);
+		err = ploop_balloon_check(plo, list, &nr);
 	if (err)
 		goto out_free_list;
 	b->list = list;

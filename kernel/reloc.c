@@ -16,6 +16,7 @@
 
 #include <linux/mm.h>
 #include <linux/uaccess.h>
+#include <kunit/visibility.h>
 
 /* Each round begins with the holes that the one before has left. */
 #define MAX_ROUNDS	4
@@ -52,8 +53,17 @@ static int check_extent(struct ploop_device *plo, const struct ploop_relocblks_e
 	return 0;
 }
 
-/* The extents lie in the window, in order, and no used cluster lies between them. */
-static int check_list(struct ploop_device *plo, const struct ploop_relocblks_extent *list,
+/**
+ * ploop_reloc_check() - do extents lie in the window, in order, none left out
+ * @plo: the device, with its list of free blocks
+ * @list: what a client says that lies there; untrusted
+ * @nr: number of elements
+ *
+ * Context: process, may sleep; ctl_mutex.
+ * Return: 0; -EINVAL they do not, or the top has something else there, or
+ * uses a cluster between them; -ENOMEM.
+ */
+int ploop_reloc_check(struct ploop_device *plo, const struct ploop_relocblks_extent *list,
 		      u32 nr)
 {
 	const struct ploop_balloon *b = &plo->balloon;
@@ -77,6 +87,7 @@ static int check_list(struct ploop_device *plo, const struct ploop_relocblks_ext
 	ploop_bitmap_destroy(&used);
 	return err;
 }
+EXPORT_SYMBOL_IF_KUNIT(ploop_reloc_check);
 
 static int check(struct ploop_device *plo, const struct ploop_relocblks_ctl *ctl,
 		 const struct ploop_relocblks_extent __user *extents)
@@ -94,7 +105,7 @@ static int check(struct ploop_device *plo, const struct ploop_relocblks_ctl *ctl
 		return -ENOMEM;
 	err = copy_from_user(list, extents, ctl->n_extents * sizeof(*list)) ? -EFAULT : 0;
 	if (!err)
-		err = check_list(plo, list, ctl->n_extents);
+		err = ploop_reloc_check(plo, list, ctl->n_extents);
 	kvfree(list);
 	return err;
 }

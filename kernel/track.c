@@ -13,6 +13,7 @@
 
 #include <linux/mm.h>
 #include <linux/pid.h>
+#include <kunit/visibility.h>
 
 /* 128 MiB of notes; larger disks have larger blocks */
 #define MAX_NOTES	(1ULL << 30)
@@ -139,6 +140,7 @@ int ploop_track_start(struct ploop_device *plo, struct ploop_track_extent *ext)
 	ext->end = file_end(plo);
 	return err;
 }
+EXPORT_SYMBOL_IF_KUNIT(ploop_track_start);
 
 /**
  * ploop_track_set_pos() - TRACK_SETPOS: the client is about to read up to here
@@ -166,6 +168,7 @@ int ploop_track_set_pos(struct ploop_device *plo, u64 pos)
 	smp_mb();
 	return 0;
 }
+EXPORT_SYMBOL_IF_KUNIT(ploop_track_set_pos);
 
 static u64 find_note(struct ploop_track *t, u64 from)
 {
@@ -221,6 +224,7 @@ int ploop_track_read(struct ploop_device *plo, struct ploop_track_extent *ext)
 	ext->end = file;
 	return 0;
 }
+EXPORT_SYMBOL_IF_KUNIT(ploop_track_read);
 
 /**
  * ploop_track_finish() - TRACK_STOP
@@ -243,6 +247,7 @@ int ploop_track_finish(struct ploop_device *plo)
 	ploop_track_stop(plo);
 	return lost ? -ECONNABORTED : 0;
 }
+EXPORT_SYMBOL_IF_KUNIT(ploop_track_finish);
 
 /**
  * ploop_track_lose() - an answer did not reach the client
@@ -257,3 +262,4 @@ void ploop_track_lose(struct ploop_device *plo)
 	if (t)
 		WRITE_ONCE(t->lost, true);
 }
+EXPORT_SYMBOL_IF_KUNIT(ploop_track_lose);

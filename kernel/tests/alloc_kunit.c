@@ -148,5 +148,6 @@ static struct kunit_suite alloc_suite = {
 
 kunit_test_suite(alloc_suite);
 
+PLOOP_IMPORT_KUNIT_NS;
 MODULE_DESCRIPTION("KUnit tests of the end of image files");
 MODULE_LICENSE("GPL");
