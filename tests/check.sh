@@ -6,6 +6,7 @@
 #   lint    the checks that need no machine        bats    every suite on each kernel of $CHECK_KERNELS
 #   kunit   KUnit on the debug kernel              crash   tests/crash: power loss, on each kernel of $CHECK_KERNELS or,
 #                                                          what takes long, on one of them
+#   fuzz    tests/fuzz: wrong images and streams, $FUZZ_SECONDS (120) each
 #   debug   the suites of tests/debug-subset on the debug kernel, with a leak check
 #   debug-kernel  builds it, beside the others
 # Default: all but debug; without the debug kernel and kunit when SKIP_DEBUG is set. Long suites run on one kernel
@@ -20,7 +21,7 @@ SUITE_LIMIT=1500
 
 read -ra kernels <<<"${CHECK_KERNELS:-6.1 6.12}"
 
-# --- what there is to do: a job is KIND, KIND/KERNEL or KIND/KERNEL/SUITE
+# --- what there is to do: a job is KIND, KIND/KERNEL/SUITE or fuzz/TARGET
 
 plan()
 {
@@ -44,6 +45,9 @@ plan()
 			done
 			echo "crash/${kernels[-1]}/matrix"
 			echo "crash/${kernels[0]}/run-operations"
+			;;
+		fuzz)
+			printf 'fuzz/%s\n' image stream
 			;;
 		*)
 			die "no part called $part"
@@ -139,6 +143,7 @@ do_job()
 	kunit) debug_machine -- tests/vm/guest-setup tests/vm/guest-kunit ;;
 	debug) debug_suite "$suite" ;;
 	crash) crash_job "$suite" "$kernel" ;;
+	fuzz) tests/fuzz/run "$kernel" "${FUZZ_SECONDS:-120}" ;;
 	esac
 }
 
@@ -215,7 +220,7 @@ prepare()
 
 	make -s tools || return
 	make -s -C tests || return
-	awk -F/ '$2 && $2 != "debug" && !seen[$2]++ { print $2 }' "$RESULTS/jobs" |
+	awk -F/ '$1 ~ /^(bats|crash)$/ && !seen[$2]++ { print $2 }' "$RESULTS/jobs" |
 		while read -r kernel; do
 			ensure_kernel "$kernel" || return
 			"$VM/build-modules" "$kernel" || return
@@ -253,7 +258,7 @@ main()
 
 	if ((${#parts[@]} == 0)); then
 		# What takes longest first, so that both CPUs have work to the end.
-		parts=(crash bats lint)
+		parts=(crash bats fuzz lint)
 		[[ ${SKIP_DEBUG:-} ]] || parts=(debug-kernel "${parts[@]}" kunit)
 	fi
 	rm -rf "$RESULTS"
