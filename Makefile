@@ -22,7 +22,7 @@ dkms_dir = $(DESTDIR)/usr/src/ploop-$(VERSION)
 release = $(if $(KDIR),$(shell $(MAKE) -s --no-print-directory -C $(KDIR) kernelrelease))
 module_root = $(DESTDIR)/lib/modules/$(release)
 
-.PHONY: all modules tools install dkms-install uninstall check check-all crash bench check-debug kunit demo bats lint clean help print-sources
+.PHONY: all modules tools install dkms-install uninstall check check-all crash fuzz bench check-debug kunit demo bats lint clean help print-sources
 
 all: modules tools		## modules and tools
 
@@ -59,7 +59,7 @@ ifneq ($(KDIR),)
 endif
 	$(MAKE) -C userspace uninstall PREFIX=$(PREFIX)
 
-check:				## everything that must be green: lint, suites on 6.1 and 6.12, KUnit
+check:				## everything that must be green: lint, suites on 6.1 and 6.12, KUnit, short crash tests and fuzzing
 	tests/check.sh
 
 check-all:			## check with every suite on both kernels and all crash tests
@@ -67,6 +67,9 @@ check-all:			## check with every suite on both kernels and all crash tests
 
 crash:				## the power-loss matrix: 20 000 states, hours without KVM; goes on where it was stopped
 	tests/crash/matrix long 6.12
+
+fuzz:				## 15 minutes each of wrong images and wrong streams; goes on from what earlier runs have learnt
+	FUZZ_SECONDS=900 tests/check.sh fuzz
 
 bench:				## what reads, snapshots and merges cost, against their targets
 	tests/bench/read-depth

@@ -287,6 +287,8 @@ static int write_header(struct ploop_delta *delta, u32 in_use)
 	if (err)
 		return err;
 	p->header.in_use = cpu_to_le32(in_use);
+	/* What it describes changes; others follow it without a look at the mark. */
+	p->header.extension = 0;
 	if (delta->io->size(delta) > ploop_iblk_pos(delta->plo, p->layout.index_clusters))
 		p->header.flags &= ~cpu_to_le32(PLOOP1_FLAG_EMPTY);
 	memcpy(page_address(p->page), &p->header, sizeof(p->header));

@@ -11,6 +11,7 @@ IN_USE=44
 DIRTY=0x746f6e59
 WITH_EXTENSION=0x312e3276
 FLAGS=52
+EXTENSION=56
 
 setup_file() { host_up 1g; }
 teardown_file() { host_down; }
@@ -85,23 +86,11 @@ filled()
 	cp --sparse=always "$model" "$1"
 }
 
-# flat IMAGE FILE: the disk in it, as it is now, right or wrong.
-flat()
-{
-	local clu iblk len
-
-	rm -f "$2"
-	truncate -s $(($(data peek "$1" 32 32) * CLUSTER)) "$2"
-	data map "$1" | tr ' ' '\n' | grep : | while IFS=: read -r clu iblk len; do
-		dd if="$1" of="$2" bs="$CLUSTER" skip="$iblk" seek="$clu" count="$len" conv=notrunc,sparse status=none
-	done
-}
-
-# same_disk IMAGE: as in $T/disk.
+# same_disk IMAGE: the disk in it, as it is now, right or wrong, is the one in $T/before.
 same_disk()
 {
-	flat "$1" now
-	cmp now disk
+	data disk "$1" >now
+	cmp now before
 }
 
 # good IMAGE: nothing is left to say about it, here or elsewhere.
@@ -135,7 +124,7 @@ only_reported()
 # mended STATUS: a is wrong in this way; then it is good and has the same disk.
 mended()
 {
-	flat a disk
+	data disk a >before
 	only_reported "$1"
 	exits 0 check --repair a
 	said repaired
@@ -205,7 +194,7 @@ duplicate()
 	filled a 2
 	duplicate a
 	exits 0 check --repair a
-	flat a disk
+	qemu-img convert -f parallels -O raw a disk
 	attach a
 	cmp "$DEV" disk
 	data write "$DEV" $((100 * CLUSTER)) "$CLUSTER" 9
@@ -382,16 +371,35 @@ hopeless()
 	[[ $(data peek a $FLAGS 32) == 0 ]]
 }
 
+# An image with an extension behind its last cluster.
+extended()
+{
+	filled "$1" 2
+	data poke "$1" $IN_USE 32 $WITH_EXTENSION
+	data poke "$1" $EXTENSION 64 $(($(file_clusters "$1") * 64))
+	truncate -s "+$CLUSTER" "$1"
+}
+
 @test "an extension behind the last cluster is not lost, but goes with the first repair that it does not survive" {
-	filled a 2
-	data poke a $IN_USE 32 $WITH_EXTENSION
-	data poke a 56 64 $(($(file_clusters a) * 64))
-	truncate -s "+$CLUSTER" a
+	extended a
 	only_reported 0
 	not_written exits 0 check --repair a
 	duplicate a
 	mended 11
-	[[ $(data peek a 56 64) == 0 ]]
+	[[ $(data peek a $EXTENSION 64) == 0 ]]
+}
+
+@test "an extension goes when the driver uses the image, and nobody looks for it any more" {
+	extended a
+	not_written attach -r a
+	not_written detach
+	attach a
+	[[ $(data peek a $EXTENSION 64) == 0 ]]
+	data write "$DEV" $((50 * CLUSTER)) "$CLUSTER" 9
+	detach
+	[[ $(data peek a $EXTENSION 64) == 0 ]]
+	fails in_use a
+	check_image a
 }
 
 @test "stacks: sizes, versions, cluster sizes, one file twice" {
@@ -457,7 +465,7 @@ all_damage()
 	point a 60 30
 	truncate -s +5000 a
 	data poke a $FLAGS 32 1
-	flat a disk
+	data disk a >before
 }
 
 # killed_at CALL N: the repair of a copy, before its Nth call of this name in any thread. Sets STATUS.
@@ -559,7 +567,7 @@ order()
 	filled a 2
 	duplicate a
 	cp a small/a
-	flat a disk
+	data disk a >before
 	dd if=/dev/zero of=small/ballast bs=4k status=none 2>/dev/null || true
 	fails ploop check --repair small/a
 	same_disk small/a

@@ -4,8 +4,8 @@
 # failed test. The last line is "N passed, N failed, N skipped".
 # Usage: tests/check.sh [PART...]
 #   lint    the checks that need no machine        bats    every suite on each kernel of $CHECK_KERNELS
-#   kunit   KUnit on the debug kernel              crash   tests/crash: power loss, on each kernel of $CHECK_KERNELS or,
-#                                                          what takes long, on one of them
+#   kunit   KUnit on the debug kernel              crash   tests/crash: power loss, on one or the other of them
+#   fuzz    tests/fuzz: wrong images and streams, $FUZZ_SECONDS (120) each
 #   debug   the suites of tests/debug-subset on the debug kernel, with a leak check
 #   debug-kernel  builds it, beside the others
 # Default: all but debug; without the debug kernel and kunit when SKIP_DEBUG is set. Long suites run on one kernel
@@ -20,7 +20,7 @@ SUITE_LIMIT=1500
 
 read -ra kernels <<<"${CHECK_KERNELS:-6.1 6.12}"
 
-# --- what there is to do: a job is KIND, KIND/KERNEL or KIND/KERNEL/SUITE
+# --- what there is to do: a job is KIND, KIND/KERNEL/SUITE or fuzz/TARGET
 
 plan()
 {
@@ -40,10 +40,13 @@ plan()
 			;;
 		crash)
 			for kernel in "${kernels[@]}"; do
-				echo "crash/$kernel/run"
+				[[ ! ${CHECK_ALL:-} && $kernel != "${kernels[0]}" ]] || echo "crash/$kernel/run"
 			done
 			echo "crash/${kernels[-1]}/matrix"
 			echo "crash/${kernels[0]}/run-operations"
+			;;
+		fuzz)
+			printf 'fuzz/%s\n' image stream
 			;;
 		*)
 			die "no part called $part"
@@ -63,10 +66,10 @@ suite_jobs()
 			if [[ ! ${CHECK_ALL:-} ]]; then
 				# Little in them knows the kernel, or another suite does much of it on both: the first one, or the last.
 				case $suite in
-				balloonstates | failslab | hosts | kill | levels | merge | relocblks | space)
+				balloonstates | failslab | hosts | kill | levels | lifecycle | merge | model | relocblks | space | userpage)
 					[[ $kernel == "${2%% *}" ]] || continue
 					;;
-				balloon | balloonctl | check | cli | collect | copy | discard | faults | fuzz | grow | images | offline | property)
+				balloon | balloonctl | check | cli | collect | copy | discard | faults | fuzz | grow | images | offline | property | stack)
 					[[ $kernel == "${2##* }" ]] || continue
 					;;
 				esac
@@ -74,6 +77,13 @@ suite_jobs()
 			echo "$1/$kernel/$suite"
 		done
 	done
+}
+
+# The CPUs are to have work to the end. The debug kernel, which others wait for, takes longest of all.
+longest_first()
+{
+	awk 'NR == FNR { seconds[$1] = $2; next } { print ($1 in seconds ? seconds[$1] : 60), $1 }' tests/durations - |
+		sort -s -k1,1nr | cut -d' ' -f2
 }
 
 # --- how it is done
@@ -139,6 +149,7 @@ do_job()
 	kunit) debug_machine -- tests/vm/guest-setup tests/vm/guest-kunit ;;
 	debug) debug_suite "$suite" ;;
 	crash) crash_job "$suite" "$kernel" ;;
+	fuzz) tests/fuzz/run "$kernel" "${FUZZ_SECONDS:-120}" ;;
 	esac
 }
 
@@ -173,6 +184,7 @@ run_job()
 		cat "$tap.verdict" >>"$tap"
 		sed 's/^/# /' "$tap.err" >>"$tap"
 	fi
+	printf '%s %d\n' "$job" $((SECONDS - start)) >>"$RESULTS/durations"
 	tell "$job" "$tap" $((SECONDS - start))
 	: >"$tap.done"
 }
@@ -215,7 +227,7 @@ prepare()
 
 	make -s tools || return
 	make -s -C tests || return
-	awk -F/ '$2 && $2 != "debug" && !seen[$2]++ { print $2 }' "$RESULTS/jobs" |
+	awk -F/ '$1 ~ /^(bats|crash)$/ && !seen[$2]++ { print $2 }' "$RESULTS/jobs" |
 		while read -r kernel; do
 			ensure_kernel "$kernel" || return
 			"$VM/build-modules" "$kernel" || return
@@ -252,14 +264,13 @@ main()
 	local parts=("$@") jobs
 
 	if ((${#parts[@]} == 0)); then
-		# What takes longest first, so that both CPUs have work to the end.
-		parts=(crash bats lint)
+		parts=(crash bats fuzz lint)
 		[[ ${SKIP_DEBUG:-} ]] || parts=(debug-kernel "${parts[@]}" kunit)
 	fi
 	rm -rf "$RESULTS"
 	mkdir -p "$RESULTS"
 	"$TOP/tests/deps" check
-	plan "${parts[@]}" >"$RESULTS/jobs"
+	plan "${parts[@]}" | longest_first >"$RESULTS/jobs"
 	mapfile -t jobs <"$RESULTS/jobs"
 	run_jobs prepare
 	if ! grep -q '^not ok' "$RESULTS/prepare.tap"; then

@@ -29,6 +29,7 @@ static const char usage[] =
 	"       data peek FILE OFFSET 32|64\n"
 	"       data image FILE VERSION CLUSTER-LOG SECTORS        a new empty image\n"
 	"       data map FILE [clu|iblk FROM TO]                   CLU:IBLK:LEN of what the index has, by IBLK; from FROM below TO\n"
+	"       data disk FILE                                     the clusters of the disk that are not zeros, numbered\n"
 	"       data dense FILE FROM TO                            no hole, no unwritten extent\n"
 	"       data scribble FILE OFFSET LENGTH SECONDS           direct writes of pages that change meanwhile\n"
 	"       data record DIR JOURNAL SEED                       fsync files, note each, until killed\n"
@@ -221,33 +222,72 @@ static void print_map(const struct mapping *m, size_t n)
 	}
 }
 
+/* what is mapped, by number of the disk's cluster */
+static size_t read_map(int fd, struct ploop1_header *header, struct mapping **m)
+{
+	uint32_t clusters, unit, *entry;
+	size_t n = 0;
+
+	if (pread(fd, header, sizeof(*header), 0) != sizeof(*header))
+		die("header");
+	clusters = le32toh(header->clusters);
+	unit = memcmp(header->signature, PLOOP1_SIGNATURE_V1, sizeof(header->signature)) ?
+		1 : le32toh(header->cluster_sectors);
+	entry = calloc(clusters, sizeof(*entry));
+	*m = calloc(clusters, sizeof(**m));
+	if (!entry || !*m ||
+	    pread(fd, entry, clusters * sizeof(*entry), sizeof(*header)) !=
+	    (ssize_t)(clusters * sizeof(*entry)))
+		die("index");
+	for (uint32_t clu = 0; clu < clusters; clu++) {
+		uint32_t iblk = le32toh(entry[clu]) / unit;
+
+		if (iblk)
+			(*m)[n++] = (struct mapping) { .clu = clu, .iblk = iblk };
+	}
+	free(entry);
+	return n;
+}
+
 static int map(int fd, bool by_clu, uint64_t from, uint64_t to)
 {
 	struct ploop1_header header;
 	struct mapping *m;
-	uint32_t clusters, unit, *entry;
-	size_t n = 0;
+	size_t all = read_map(fd, &header, &m), n = 0;
 
-	if (pread(fd, &header, sizeof(header), 0) != sizeof(header))
-		die("header");
-	clusters = le32toh(header.clusters);
-	unit = memcmp(header.signature, PLOOP1_SIGNATURE_V1, sizeof(header.signature)) ?
-		1 : le32toh(header.cluster_sectors);
-	entry = calloc(clusters, sizeof(*entry));
-	m = calloc(clusters, sizeof(*m));
-	if (!entry || !m ||
-	    pread(fd, entry, clusters * sizeof(*entry), sizeof(header)) !=
-	    (ssize_t)(clusters * sizeof(*entry)))
-		die("index");
-	for (uint32_t clu = 0; clu < clusters; clu++) {
-		uint32_t iblk = le32toh(entry[clu]) / unit, key = by_clu ? clu : iblk;
+	for (size_t i = 0; i < all; i++) {
+		uint32_t key = by_clu ? m[i].clu : m[i].iblk;
 
-		if (iblk && key >= from && key < to)
-			m[n++] = (struct mapping) { .clu = clu, .iblk = iblk };
+		if (key >= from && key < to)
+			m[n++] = m[i];
 	}
 	qsort(m, n, sizeof(*m), by_iblk);
 	print_map(m, n);
 	return 0;
+}
+
+/* small however large the disk is; what lies behind the end of the file reads as zeros */
+static int disk(int fd)
+{
+	struct ploop1_header header;
+	struct mapping *m;
+	size_t n = read_map(fd, &header, &m);
+	size_t cluster = (size_t)le32toh(header.cluster_sectors) * SECTOR;
+	unsigned char *buf = malloc(cluster);
+
+	if (!buf)
+		die("memory");
+	printf("%u clusters\n", le32toh(header.clusters));
+	for (size_t i = 0; i < n; i++) {
+		memset(buf, 0, cluster);
+		if (pread(fd, buf, cluster, m[i].iblk * (off_t)cluster) < 0)
+			die("cluster");
+		if (!buf[0] && !memcmp(buf, buf + 1, cluster - 1))
+			continue;
+		printf("%u\n", m[i].clu);
+		fwrite(buf, cluster, 1, stdout);
+	}
+	return fflush(stdout);
 }
 
 static _Noreturn void *flip(void *arg)
@@ -442,6 +482,8 @@ int main(int argc, char *argv[])
 	if (!strcmp(op, "map") && argc == 6)
 		return map(xopen(argv[2], O_RDONLY), !strcmp(argv[3], "clu"), number(argv[4]),
 			   number(argv[5]));
+	if (!strcmp(op, "disk") && argc == 3)
+		return disk(xopen(argv[2], O_RDONLY));
 	if (!strcmp(op, "dense") && argc == 5)
 		return dense(xopen(argv[2], O_RDONLY), number(argv[3]), number(argv[4]));
 	if (!strcmp(op, "scribble") && argc == 6)

@@ -132,9 +132,21 @@ host_down()
 
 # --- a test
 
+# Before each command bats notes where it is, which takes longer than most commands when it is emulated. When one has
+# failed is early enough.
+trace_failures()
+{
+	trap - DEBUG
+	trap 'note_failure; bats_error_trap' ERR
+}
+
+# Where its caller is.
+note_failure() { bats_capture_stack_trace; }
+
 # Loads the driver, marks the log, makes $T on the host.
 begin()
 {
+	trace_failures
 	T=$HOST/t$BATS_TEST_NUMBER
 	HELPERS=()
 	MARK="ploop-test: $BATS_SUITE_TEST_NUMBER.$$"
@@ -188,6 +200,7 @@ finish()
 	if kernel_log | grep -E "$COMPLAINTS"; then
 		fail "the kernel complained" || failed=1
 	fi
+	((failed == 0)) || note_failure
 	return $failed
 }
 
@@ -198,12 +211,16 @@ end_helpers()
 	done
 }
 
-# Everything that a test mounted on or below its directory, or from a ploop device.
+# Everything that a test mounted on or below its directory, or from a ploop device. Without a process where there is
+# nothing to do: emulated, each takes as long as a test's step.
 drop_mounts()
 {
-	local target
+	local target targets=()
 
-	findmnt -rno TARGET | grep -E "^$T/" | sort -r | while read -r target; do
+	while read -r _ target _; do
+		[[ $target != "$T"/* ]] || targets=("$(printf '%b' "$target")" "${targets[@]}")
+	done </proc/self/mounts
+	for target in "${targets[@]}"; do
 		umount "$target" || fail "cannot unmount $target" || return 1
 	done
 }
