@@ -30,7 +30,9 @@
 /**
  * struct thread - one of those who call
  * @id: the thread
+ * @tid: the kernel's number of it
  * @nr: its number
+ * @what: what the last call was; read by the watch
  * @r: its numbers
  * @control: its /dev/ploop-control
  * @calls: calls it has begun; read by the watch
@@ -44,7 +46,9 @@
  */
 struct thread {
 	pthread_t id;
+	int tid;
 	unsigned int nr;
+	const char *_Atomic what;
 	struct rng r;
 	int control;
 	atomic_ullong calls;
@@ -111,8 +115,9 @@ tell(struct thread *t, const char *format, ...)
 }
 
 /* the watch times what comes now */
-static void begin_call(struct thread *t)
+static void begin_call(struct thread *t, const char *what)
 {
+	t->what = what;
 	t->started = now() * 1000;
 	t->calls++;
 }
@@ -124,7 +129,7 @@ static int issue(struct thread *t, int fd, unsigned long nr, void *arg)
 
 	while (i < CALLS - 1 && calls[i].nr != nr)
 		i++;
-	begin_call(t);
+	begin_call(t, calls[i].name);
 	tell(t, "%d %s %#lx", t->dev, calls[i].name, nr);
 	ret = ioctl(fd, nr, arg);
 	made[i]++;
@@ -492,7 +497,7 @@ static void io(struct thread *t, int fd)
 	uint64_t size = 0, range[2], len = 4096ULL << below(&t->r, 6);
 	uint32_t what = below(&t->r, 8);
 
-	begin_call(t);
+	begin_call(t, "I/O");
 	if (ioctl(fd, BLKGETSIZE64, &size) || size < len)
 		return;
 	range[0] = next(&t->r) % ((size - len) / 4096 + 1) * 4096;

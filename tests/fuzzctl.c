@@ -132,11 +132,12 @@ static void *run_thread(void *arg)
 	struct thread *t = arg;
 	uint64_t steps_done = 0;
 
+	t->tid = gettid();
 	while (now() < end_time && steps_done++ < most_calls) {
 		int fd;
 
 		t->dev = below(&t->r, DEVICES);
-		begin_call(t);
+		begin_call(t, "open");
 		fd = device_open(devices[t->dev], modes[below(&t->r, 4)]);
 		if (fd < 0)
 			fd = device_open(devices[t->dev], O_RDONLY);
@@ -150,7 +151,7 @@ static void *run_thread(void *arg)
 			close(t->held);
 			t->held = one_in(&t->r, 4) ? dup(fd) : -1;
 		}
-		begin_call(t);
+		begin_call(t, "close");
 		close(fd);
 	}
 	close(t->held);
@@ -180,7 +181,7 @@ static void start_thread(unsigned int nr)
 	t->held = -1;
 	t->r.state = mix(seed) + mix(nr + 1);
 	t->control = xopen(CONTROL_NODE, O_RDWR);
-	t->started = now() * 1000;
+	begin_call(t, "images");
 	for (unsigned int i = 0; !nr && i < IMAGES; i++)
 		renew(t, i, false);
 	if (pthread_create(&t->id, NULL, run_thread, t))
@@ -237,6 +238,23 @@ static void start_release(bool abort_too)
 	pthread_detach(id);
 }
 
+/* where in the kernel a thread stands */
+static void show_stack(struct thread *t)
+{
+	char text[4096];
+	ssize_t n;
+	int fd;
+
+	snprintf(text, sizeof(text), "/proc/self/task/%d/stack", t->tid);
+	fd = open(text, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	text[n < 0 ? 0 : n] = 0;
+	if (fd >= 0)
+		close(fd);
+	fprintf(stderr, "%.1f: thread %u stands in call %llu, %s of ploop%d:\n%s", now(), t->nr,
+		(unsigned long long)t->calls, t->what, devices[t->dev], text);
+}
+
 static void look_at(struct thread *t)
 {
 	double stands = now() - t->started / 1e3;
@@ -254,6 +272,8 @@ static void look_at(struct thread *t)
 	if (stands > UNTIL_ABORT && now() - last_abort > UNTIL_ABORT) {
 		last_abort = now();
 		aborts++;
+		for (unsigned int i = 0; i < nr_threads; i++)
+			show_stack(&threads[i]);
 		start_release(true);
 	}
 	if (stands > UNTIL_HANG) {
