@@ -178,8 +178,12 @@ static void exchange(struct ploop_device *plo, struct ploop_delta *old,
 /* Also a read-only top: nobody may find the old one there when it is closed. */
 static int exchange_top(struct ploop_device *plo, struct ploop_delta *delta)
 {
+	struct ploop_delta *old = plo->top;
 	int err;
 
+	err = ploop_delta_arm(delta, plo->map);
+	if (err)
+		return err;
 	ploop_reclaim_pause(plo);
 	mutex_lock(&plo->flush_mutex);
 	err = ploop_quiesce(plo);
@@ -189,6 +193,7 @@ static int exchange_top(struct ploop_device *plo, struct ploop_delta *delta)
 	}
 	mutex_unlock(&plo->flush_mutex);
 	ploop_reclaim_resume(plo);
+	ploop_delta_disarm(err ? delta : old);
 	return err;
 }
 
