@@ -14,6 +14,7 @@
 #include "ploop.h"
 
 #include <linux/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 static int check(struct ploop_device *plo, u64 size)
@@ -58,7 +59,18 @@ static void leave(struct ploop_device *plo)
 	plo->maintenance = PLOOP_MNTN_OFF;
 }
 
-/* The space of the new index, which no bio knows any more. */
+/* It may be gigabytes: who is killed, or told of ABORT, need not wait for that. */
+static int must_end(struct ploop_device *plo)
+{
+	if (test_bit(PLOOP_S_ABORT, &plo->state))
+		return -EIO;
+	return fatal_signal_pending(current) ? -EINTR : 0;
+}
+
+/*
+ * The space of the new index, which no bio knows any more, and no index on the
+ * disk: flushes may go on beside this.
+ */
 static int zero_index(struct ploop_device *plo)
 {
 	struct ploop_delta *top = plo->top;
@@ -69,7 +81,9 @@ static int zero_index(struct ploop_device *plo)
 
 	for (; pos < end; pos += part) {
 		part = min_t(loff_t, end - pos, PLOOP_MAX_IO_BYTES);
-		err = ploop_write_zeros(top, pos, part);
+		err = must_end(plo);
+		if (!err)
+			err = ploop_write_zeros(top, pos, part);
 		if (err)
 			return err;
 		cond_resched();
@@ -117,8 +131,6 @@ static int enlarge(struct ploop_device *plo)
 	mutex_lock(&plo->flush_mutex);
 	err = ploop_flush_locked(plo);
 	if (!err)
-		err = zero_index(plo);
-	if (!err)
 		err = ploop_delta_sync(top, true);
 	if (!err)
 		err = exchange_tables(plo, clusters);
@@ -137,7 +149,11 @@ static int finish(struct ploop_device *plo)
 
 	/* Readers of the old places of clusters that have moved. */
 	ploop_epoch_flip(&plo->epoch);
-	err = enlarge(plo);
+	err = ploop_flush(plo);
+	if (!err)
+		err = zero_index(plo);
+	if (!err)
+		err = enlarge(plo);
 	leave(plo);
 	if (!err)
 		set_capacity_and_notify(plo->disk, plo->size);
@@ -172,8 +188,8 @@ int ploop_grow_wait(struct ploop_device *plo)
  * Context: process, sleeps; ctl_mutex, which is dropped while waiting.
  * Return: 0; -EINVAL smaller, not a multiple of the cluster size, or not
  * running; -EFBIG more than the format can hold; -EROFS; -ERESTARTSYS a signal
- * ended the wait, not the work; -EALREADY somebody else finished it; -EIO
- * ABORT; errors of the host. On failure the size is the old one.
+ * ended the wait, not the work; -EALREADY somebody else finished it; -EINTR
+ * killed; -EIO ABORT; errors of the host. On failure the size is the old one.
  */
 int ploop_grow(struct ploop_device *plo, u64 size)
 {

@@ -94,26 +94,22 @@ static void follow(struct ploop_device *plo, const struct ploop_map *lower, unsi
 	}
 }
 
-/* @lower: of the deltas up to @level as they will be; freed. */
-static int change_below(struct ploop_device *plo, struct ploop_map *lower, unsigned int level)
+/* @lower: of the deltas up to @level as they will be, reserved; freed. */
+static void change_below(struct ploop_device *plo, struct ploop_map *lower, unsigned int level)
 {
 	struct ploop_map *map = plo->map;
-	int err = reserve_all(map, lower);
 
-	if (!err) {
-		/* Another raw base has the same data; what is longer has zeros there. */
-		if (lower->raw_clusters) {
-			WRITE_ONCE(map->raw_slot, lower->raw_slot);
-			WRITE_ONCE(map->raw_clusters, lower->raw_clusters);
-		}
-		follow(plo, lower, level);
-		/* A base with an index in its place: entries name what it has by now. */
-		if (!lower->raw_clusters)
-			WRITE_ONCE(map->raw_clusters, 0);
-		ploop_epoch_flip(&plo->epoch);
+	/* Another raw base has the same data; what is longer has zeros there. */
+	if (lower->raw_clusters) {
+		WRITE_ONCE(map->raw_slot, lower->raw_slot);
+		WRITE_ONCE(map->raw_clusters, lower->raw_clusters);
 	}
+	follow(plo, lower, level);
+	/* A base with an index in its place: entries name what it has by now. */
+	if (!lower->raw_clusters)
+		WRITE_ONCE(map->raw_clusters, 0);
+	ploop_epoch_flip(&plo->epoch);
 	ploop_map_free(lower);
-	return err;
 }
 
 static void forget_map(struct ploop_device *plo)
@@ -148,10 +144,14 @@ int ploop_stack_delete(struct ploop_device *plo, u32 level)
 		return -EBUSY;
 	if (running) {
 		err = ploop_stack_load(plo->level, level, &lower);
-		if (!err)
-			err = change_below(plo, lower, level);
 		if (err)
 			return err;
+		err = reserve_all(plo->map, lower);
+		if (err) {
+			ploop_map_free(lower);
+			return err;
+		}
+		change_below(plo, lower, level);
 	} else {
 		forget_map(plo);
 	}
@@ -173,6 +173,28 @@ static void exchange(struct ploop_device *plo, struct ploop_delta *old,
 	if (ploop_sysfs_add_delta(delta))
 		ploop_warn(plo, "no memory to show level %u in sysfs\n", delta->level);
 	ploop_delta_close(old);
+}
+
+/* Also a read-only top: nobody may find the old one there when it is closed. */
+static int exchange_top(struct ploop_device *plo, struct ploop_delta *delta)
+{
+	struct ploop_delta *old = plo->top;
+	int err;
+
+	err = ploop_delta_arm(delta, plo->map);
+	if (err)
+		return err;
+	ploop_reclaim_pause(plo);
+	mutex_lock(&plo->flush_mutex);
+	err = ploop_quiesce(plo);
+	if (!err) {
+		plo->top = delta;
+		ploop_relax(plo);
+	}
+	ploop_delta_disarm(err ? delta : old);
+	mutex_unlock(&plo->flush_mutex);
+	ploop_reclaim_resume(plo);
+	return err;
 }
 
 /* A read-only level of a running device. */
@@ -198,11 +220,16 @@ static int replace_below(struct ploop_device *plo, struct ploop_delta *delta,
 	}
 	/* Before an entry names it. */
 	plo->slot[delta->slot] = delta;
-	err = change_below(plo, lower, level);
+	/* Now, so that nothing fails any more once it is the top. */
+	err = reserve_all(plo->map, lower);
+	if (!err && plo->top == old)
+		err = exchange_top(plo, delta);
 	if (err) {
+		ploop_map_free(lower);
 		plo->slot[delta->slot] = NULL;
 		return err;
 	}
+	change_below(plo, lower, level);
 	exchange(plo, old, delta);
 	return 0;
 }
@@ -244,6 +271,15 @@ static int check_replace(struct ploop_device *plo, const struct ploop_ctl *ctl)
 	return 0;
 }
 
+static int check_running(struct ploop_device *plo, const struct ploop_delta *delta)
+{
+	if (delta->level == plo->top->level && delta->size != plo->size) {
+		ploop_err(plo, "%pD4: the new top must have the size of the device\n", delta->file);
+		return -EINVAL;
+	}
+	return ploop_delta_fits_limits(delta);
+}
+
 /**
  * ploop_stack_replace() - exchange the file of a level for a copy of it
  * @plo: the device, no maintenance
@@ -251,8 +287,9 @@ static int check_replace(struct ploop_device *plo, const struct ploop_ctl *ctl)
  * @chunk: its file, untrusted
  *
  * Context: process, may sleep; ctl_mutex.
- * Return: 0; -ENOENT no such level; -EINVAL other mode; -EBUSY the writable top
- * of a running device; else as ploop_delta_open().
+ * Return: 0; -ENOENT no such level; -EINVAL other mode, or a read-only top of
+ * another size; -EBUSY the writable top of a running device; -EINTR killed; else
+ * as ploop_delta_open().
  */
 int ploop_stack_replace(struct ploop_device *plo, const struct ploop_ctl *ctl,
 			const struct ploop_ctl_chunk *chunk)
@@ -269,7 +306,7 @@ int ploop_stack_replace(struct ploop_device *plo, const struct ploop_ctl *ctl,
 	delta = ploop_delta_open(plo, ctl, chunk, ctl->level, &own);
 	if (IS_ERR(delta))
 		return PTR_ERR(delta);
-	err = running ? ploop_delta_fits_limits(delta) : 0;
+	err = running ? check_running(plo, delta) : 0;
 	if (err)
 		ploop_map_free(own);
 	else if (running)

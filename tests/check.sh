@@ -6,9 +6,10 @@
 #   lint    the checks that need no machine        bats    every suite on each kernel of $CHECK_KERNELS
 #   kunit   KUnit on the debug kernel              crash   tests/crash: power loss, on one or the other of them
 #   fuzz    tests/fuzz: wrong images and streams, $FUZZ_SECONDS (120) each
+#   failslab  the suite about failing memory, on the debug kernel: stock ones cannot have it fail
 #   debug   the suites of tests/debug-subset on the debug kernel, with a leak check
 #   debug-kernel  builds it, beside the others
-# Default: all but debug; without the debug kernel and kunit when SKIP_DEBUG is set. Long suites run on one kernel
+# Default: all but debug; without the debug kernel, kunit and failslab when SKIP_DEBUG is set. Long suites run on one kernel
 # and the crash tests are short, so that the default stays well below an hour; with CHECK_ALL set nothing is left out.
 
 . "$(dirname "$0")/vm/lib.bash"
@@ -30,6 +31,9 @@ plan()
 		case $part in
 		lint | kunit | debug-kernel)
 			echo "$part"
+			;;
+		failslab)
+			echo debug/debug/failslab
 			;;
 		bats)
 			suite_jobs bats "${kernels[*]}" tests/*.bats
@@ -63,10 +67,11 @@ suite_jobs()
 	for suite in "${@:3}"; do
 		suite=$(basename "$suite" .bats)
 		for kernel in $2; do
+			[[ $suite != failslab || $kernel == debug ]] || continue
 			if [[ ! ${CHECK_ALL:-} ]]; then
 				# Little in them knows the kernel, or another suite does much of it on both: the first one, or the last.
 				case $suite in
-				balloonstates | failslab | hosts | kill | levels | lifecycle | merge | model | relocblks | space | userpage)
+				balloonstates | hosts | kill | levels | lifecycle | merge | model | relocblks | space | userpage)
 					[[ $kernel == "${2%% *}" ]] || continue
 					;;
 				balloon | balloonctl | check | cli | collect | copy | discard | faults | fuzz | grow | images | offline | property | stack)
@@ -113,10 +118,11 @@ debug_machine()
 	"$VM/build-modules" debug >&2 && machine debug "$@"
 }
 
-# kmemleak halves the speed: it watches the suite that makes and removes devices by the hundred, and no other.
+# kmemleak halves the speed: it watches the suite that makes and removes devices by the hundred, the one that takes the
+# ways out of errors, and no other.
 debug_suite()
 {
-	if [[ $1 == lifecycle ]]; then
+	if [[ $1 == lifecycle || $1 == failslab ]]; then
 		debug_machine -a kmemleak=on -d images=20g -- tests/vm/guest-setup tests/vm/guest-leakcheck \
 			bats --formatter tap "tests/$1.bats"
 	else
@@ -265,7 +271,7 @@ main()
 
 	if ((${#parts[@]} == 0)); then
 		parts=(crash bats fuzz lint)
-		[[ ${SKIP_DEBUG:-} ]] || parts=(debug-kernel "${parts[@]}" kunit)
+		[[ ${SKIP_DEBUG:-} ]] || parts=(debug-kernel "${parts[@]}" failslab kunit)
 	fi
 	rm -rf "$RESULTS"
 	mkdir -p "$RESULTS"

@@ -13,6 +13,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <linux/fs.h>
 
@@ -30,13 +31,16 @@
 /**
  * struct thread - one of those who call
  * @id: the thread
+ * @tid: the kernel's number of it
  * @nr: its number
+ * @what: what the last call was; read by the watch
  * @r: its numbers
  * @control: its /dev/ploop-control
  * @calls: calls it has begun; read by the watch
  * @dev: index in devices[] of the last one
  * @held: another open file of a device
  * @started: when it began the last call, milliseconds; read by the watch
+ * @shown: the last call whose stack was shown
  * @ended: it makes no more calls
  * @image: buffer for images
  * @buffer: for arguments and data, BUFFER_BYTES
@@ -44,12 +48,15 @@
  */
 struct thread {
 	pthread_t id;
+	int tid;
 	unsigned int nr;
+	const char *_Atomic what;
 	struct rng r;
 	int control;
 	atomic_ullong calls;
 	int dev, held;
 	atomic_ullong started;
+	unsigned long long shown;
 	atomic_bool ended;
 	struct image image;
 	unsigned char *buffer, *edge;
@@ -111,8 +118,9 @@ tell(struct thread *t, const char *format, ...)
 }
 
 /* the watch times what comes now */
-static void begin_call(struct thread *t)
+static void begin_call(struct thread *t, const char *what)
 {
+	t->what = what;
 	t->started = now() * 1000;
 	t->calls++;
 }
@@ -124,7 +132,7 @@ static int issue(struct thread *t, int fd, unsigned long nr, void *arg)
 
 	while (i < CALLS - 1 && calls[i].nr != nr)
 		i++;
-	begin_call(t);
+	begin_call(t, calls[i].name);
 	tell(t, "%d %s %#lx", t->dev, calls[i].name, nr);
 	ret = ioctl(fd, nr, arg);
 	made[i]++;
@@ -361,12 +369,15 @@ static int update_index(struct thread *t, int fd)
 
 static int truncate_delta(struct thread *t, int fd)
 {
-	struct ploop_truncate_ctl arg = {
-		.alloc_head = below(&t->r, 64), .level = below(&t->r, 3),
-	};
+	struct ploop_truncate_ctl arg = { .level = below(&t->r, 2) };
 	int file = some_file(t, bases[t->dev], O_RDWR), ret;
+	struct stat st;
 
 	arg.fd = file;
+	if (fstat(file, &st) || one_in(&t->r, 4))
+		arg.alloc_head = below(&t->r, 64);
+	else
+		arg.alloc_head = st.st_size >> (CL + 9);
 	spoil(t, &arg, sizeof(arg));
 	ret = issue(t, fd, PLOOP_IOC_TRUNCATE, placed(t, &arg, sizeof(arg)));
 	if (file >= 0)
@@ -383,10 +394,10 @@ static int grow(struct thread *t, int fd)
 		arg.size >>= CL;
 	}
 	spoil(t, &arg, sizeof(arg));
-	/* no disk that fills the host with its index: too large for the format, or small */
-	if (arg.flags & PLOOP_CTLF_CLUBLKS)
-		arg.size = arg.size <= MOST_SECTORS >> CL ? arg.size : arg.size | 0xfff00000;
-	else if (arg.size > MOST_SECTORS)
+	/* seldom one that fills the host with its index: zeroing that takes long */
+	if (arg.flags & PLOOP_CTLF_CLUBLKS && !one_in(&t->r, 64))
+		arg.size %= MOST_SECTORS >> CL;
+	else if (!(arg.flags & PLOOP_CTLF_CLUBLKS) && arg.size > MOST_SECTORS)
 		arg.size = MOST_SECTORS + 1;
 	return issue(t, fd, PLOOP_IOC_GROW, placed(t, &arg, sizeof(arg)));
 }
@@ -403,10 +414,11 @@ static int balloon(struct thread *t, int fd)
 static int control(struct thread *t)
 {
 	struct ploop_control_device arg = {
-		.version = PLOOP_CONTROL_VERSION, .index = devices[t->dev],
+		.version = PLOOP_CONTROL_VERSION,
 	};
 
-	/* few numbers, so that there are few devices */
+	/* few numbers, so that there are few devices; one that the caller does not hold open */
+	arg.index = devices[below(&t->r, DEVICES)];
 	if (one_in(&t->r, 4))
 		arg.index = below(&t->r, 8);
 	if (one_in(&t->r, 8))
@@ -458,138 +470,6 @@ static int simple(struct thread *t, int fd)
 	if (nr == PLOOP_IOC_DISCARD_WAIT && !one_in(&t->r, 4))
 		return 0;
 	return issue(t, fd, nr, placed(t, t->buffer, 16));
-}
-
-/* --- a device as it is used, so that there is something to disturb */
-
-static void set_up(struct thread *t, int fd)
-{
-	unsigned int n = below(&t->r, 3);
-
-	issue(t, fd, PLOOP_IOC_STOP, NULL);
-	issue(t, fd, PLOOP_IOC_CLEAR, NULL);
-	while (n--)
-		with_image(t, fd, PLOOP_IOC_ADD_DELTA, true);
-	for (int tries = 0; tries < 4; tries++)
-		if (!with_image(t, fd, PLOOP_IOC_ADD_DELTA, false))
-			break;
-	issue(t, fd, PLOOP_IOC_START, NULL);
-}
-
-static void inflate(struct thread *t, int fd)
-{
-	struct ploop_balloon_ctl arg = { .inflate = 1 };
-
-	issue(t, fd, PLOOP_IOC_BALLOON, &arg);
-	freeblks(t, fd);
-	fbget(t, fd);
-	relocblks(t, fd);
-}
-
-static void io(struct thread *t, int fd)
-{
-	static const unsigned long zeroing[] = { BLKDISCARD, BLKZEROOUT };
-	uint64_t size = 0, range[2], len = 4096ULL << below(&t->r, 6);
-	uint32_t what = below(&t->r, 8);
-
-	begin_call(t);
-	if (ioctl(fd, BLKGETSIZE64, &size) || size < len)
-		return;
-	range[0] = next(&t->r) % ((size - len) / 4096 + 1) * 4096;
-	range[1] = len;
-	tell(t, "%d io %u at %llu", t->dev, what, (unsigned long long)range[0]);
-	if (what < 2)
-		ioctl(fd, zeroing[what], range);
-	else if (what == 2)
-		fsync(fd);
-	else if (what < 5)
-		len = pread(fd, t->buffer, len, range[0]);
-	else
-		len = pwrite(fd, t->buffer, len, range[0]);
-}
-
-/* --- a step */
-
-static int step_io(struct thread *t, int fd)
-{
-	io(t, fd);
-	return 0;
-}
-
-static int step_set_up(struct thread *t, int fd)
-{
-	set_up(t, fd);
-	return 0;
-}
-
-static int step_inflate(struct thread *t, int fd)
-{
-	inflate(t, fd);
-	return 0;
-}
-
-static int step_renew(struct thread *t, int fd)
-{
-	(void)fd;
-	renew(t, below(&t->r, IMAGES), one_in(&t->r, 4));
-	return 0;
-}
-
-static int step_control(struct thread *t, int fd)
-{
-	(void)fd;
-	return control(t);
-}
-
-static int step_add(struct thread *t, int fd)
-{
-	return with_image(t, fd, PLOOP_IOC_ADD_DELTA, one_in(&t->r, 2));
-}
-
-static int step_snapshot(struct thread *t, int fd)
-{
-	return with_image(t, fd, PLOOP_IOC_SNAPSHOT, one_in(&t->r, 16));
-}
-
-static int step_replace(struct thread *t, int fd)
-{
-	return with_image(t, fd, PLOOP_IOC_REPLACE_DELTA, !one_in(&t->r, 4));
-}
-
-static int step_number(struct thread *t, int fd)
-{
-	static const unsigned long nrs[] = {
-		PLOOP_IOC_DEL_DELTA, PLOOP_IOC_DEL_DELTA, PLOOP_IOC_TRACK_SETPOS,
-		PLOOP_IOC_MAX_DELTA_SIZE, PLOOP_IOC_FBFILTER,
-	};
-
-	return number_arg(t, fd, nrs[below(&t->r, sizeof(nrs) / sizeof(nrs[0]))]);
-}
-
-/* what to do, and how often of all */
-static const struct step {
-	int (*fn)(struct thread *t, int fd);
-	unsigned int weight;
-} steps[] = {
-	{ step_io, 33 }, { step_set_up, 5 }, { simple, 14 }, { step_add, 5 },
-	{ step_snapshot, 4 }, { step_replace, 3 }, { step_number, 8 }, { truncate_delta, 2 },
-	{ update_index, 2 }, { grow, 3 }, { balloon, 3 }, { step_inflate, 2 }, { freeblks, 2 },
-	{ relocblks, 2 }, { fbget, 1 }, { step_control, 2 }, { unknown, 2 }, { step_renew, 7 },
-};
-
-static void one_step(struct thread *t, int fd)
-{
-	unsigned int i = 0, what = below(&t->r, 100);
-
-	if (host_low) {
-		issue(t, fd, PLOOP_IOC_STOP, NULL);
-		issue(t, fd, PLOOP_IOC_CLEAR, NULL);
-		renew(t, below(&t->r, IMAGES), one_in(&t->r, 4));
-		return;
-	}
-	while (what >= steps[i].weight)
-		what -= steps[i++].weight;
-	steps[i].fn(t, fd);
 }
 
 #endif /* PLOOP_TESTS_FUZZCALLS_H */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Control ioctls in any order from several threads, on a few devices with
- * small images, and I/O beside them; see fuzzcalls.h for what. Any answer is
+ * small images, and I/O beside them; see fuzzsteps.h for what. Any answer is
  * right; but nothing may hang, all devices must let themselves be torn down,
  * and a device that nobody touched must be as it was. With one thread a seed
  * repeats the sequence exactly.
@@ -12,7 +12,7 @@ static const char usage[] =
 	"       log: each call, before it is made\n"
 	"       prints how often each call was made and succeeded; exit 1: the driver was wrong\n";
 
-#include "fuzzcalls.h"
+#include "fuzzsteps.h"
 
 #include <dirent.h>
 #include <signal.h>
@@ -132,11 +132,12 @@ static void *run_thread(void *arg)
 	struct thread *t = arg;
 	uint64_t steps_done = 0;
 
+	t->tid = gettid();
 	while (now() < end_time && steps_done++ < most_calls) {
 		int fd;
 
 		t->dev = below(&t->r, DEVICES);
-		begin_call(t);
+		begin_call(t, "open");
 		fd = device_open(devices[t->dev], modes[below(&t->r, 4)]);
 		if (fd < 0)
 			fd = device_open(devices[t->dev], O_RDONLY);
@@ -150,7 +151,7 @@ static void *run_thread(void *arg)
 			close(t->held);
 			t->held = one_in(&t->r, 4) ? dup(fd) : -1;
 		}
-		begin_call(t);
+		begin_call(t, "close");
 		close(fd);
 	}
 	close(t->held);
@@ -180,7 +181,7 @@ static void start_thread(unsigned int nr)
 	t->held = -1;
 	t->r.state = mix(seed) + mix(nr + 1);
 	t->control = xopen(CONTROL_NODE, O_RDWR);
-	t->started = now() * 1000;
+	begin_call(t, "images");
 	for (unsigned int i = 0; !nr && i < IMAGES; i++)
 		renew(t, i, false);
 	if (pthread_create(&t->id, NULL, run_thread, t))
@@ -204,6 +205,21 @@ static bool abort_device(int index)
 	return done;
 }
 
+/* what a client owes that made a list: a collected discard waits for it */
+static void end_list(int fd)
+{
+	struct ploop_balloon_ctl state = { .keep_intact = 2 };
+	struct ploop_relocblks_ctl again = { };
+
+	ioctl(fd, PLOOP_IOC_DISCARD_FINI);
+	ioctl(fd, PLOOP_IOC_FBDROP);
+	if (ioctl(fd, PLOOP_IOC_BALLOON, &state) || state.mntn_type != PLOOP_MNTN_RELOC)
+		return;
+	again.alloc_head = state.alloc_head;
+	again.level = state.level;
+	ioctl(fd, PLOOP_IOC_RELOCBLKS, &again);
+}
+
 static void give_space(int index)
 {
 	__u64 sectors = ~0ULL;
@@ -213,7 +229,7 @@ static void give_space(int index)
 		return;
 	ioctl(fd, PLOOP_IOC_MAX_DELTA_SIZE, &sectors);
 	ioctl(fd, PLOOP_IOC_THAW);
-	ioctl(fd, PLOOP_IOC_DISCARD_FINI);
+	end_list(fd);
 	close(fd);
 }
 
@@ -237,6 +253,32 @@ static void start_release(bool abort_too)
 	pthread_detach(id);
 }
 
+/* where in the kernel a thread stands; once for each call */
+static void show_stack(struct thread *t)
+{
+	char text[4096];
+	ssize_t n;
+	int fd;
+
+	if (t->shown == t->calls || t->ended)
+		return;
+	t->shown = t->calls;
+	snprintf(text, sizeof(text), "/proc/self/task/%d/stack", t->tid);
+	fd = open(text, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	text[n < 0 ? 0 : n] = 0;
+	if (fd >= 0)
+		close(fd);
+	fprintf(stderr, "thread %u stands in call %llu, %s of ploop%d:\n%s", t->nr,
+		(unsigned long long)t->shown, t->what, devices[t->dev], text);
+}
+
+static void show_stacks(void)
+{
+	for (unsigned int i = 0; i < nr_threads; i++)
+		show_stack(&threads[i]);
+}
+
 static void look_at(struct thread *t)
 {
 	double stands = now() - t->started / 1e3;
@@ -254,9 +296,11 @@ static void look_at(struct thread *t)
 	if (stands > UNTIL_ABORT && now() - last_abort > UNTIL_ABORT) {
 		last_abort = now();
 		aborts++;
+		show_stacks();
 		start_release(true);
 	}
 	if (stands > UNTIL_HANG) {
+		show_stacks();
 		snprintf(text, sizeof(text), "fuzzctl: seed %llu: thread %u hangs in call %llu",
 			 seed, t->nr, (unsigned long long)t->calls);
 		report_hang(text);

@@ -339,3 +339,44 @@ moved_data()
 	data verify "$DEV" 0 1m 1
 	data verify "$DEV" 1m 1m 0
 }
+
+@test "REPLACE_DELTA of the top of a running read-only device, with readers" {
+	clusters 6
+	new_image "$T/a" 16m
+	new_image "$T/b" 16m
+	attach "$T/a"
+	data write "$DEV" 0 4m 1
+	snapshot "$T/c"
+	data write "$DEV" 2m 4m 2
+	detach
+	cp --sparse=always "$T/c" "$T/c2"
+	cp --sparse=always "$T/a" "$T/a2"
+	truncate -s 8m "$T/larger.raw"
+	new_image "$T/larger" 32m
+	attach -r "$T/a" "$T/c"
+	background sh -c "while dd if=$DEV of=/dev/null bs=1M iflag=direct status=none; do :; done"
+	expect EINVAL "$DEV" replace 1 "$T/larger" ro cl=6
+	expect OK "$DEV" replace 1 "$T/c2" ro cl=6
+	levels_are "$T/a" "$T/c2"
+	unlocked "$T/c"
+	rm "$T/c"
+	# What looks at the top finds the new one.
+	expect OK "$DEV" raw "$((2 << 30 | 16 << 16 | 0x50 << 8 | 6))"
+	expect OK "$DEV" raw "$((0x50 << 8 | 8))"
+	expect OK "$DEV" replace 0 "$T/a2" ro cl=6
+	data verify "$DEV" 0 2m 1
+	data verify "$DEV" 2m 4m 2
+	let_go
+	detach
+	unlocked "$T/a2" "$T/c2"
+	# Alone: raw, of the same size only.
+	truncate -s 4m "$T/x.raw"
+	truncate -s 4m "$T/y.raw"
+	data write "$T/y.raw" 0 4m 3
+	attach -r "$T/x.raw"
+	expect EINVAL "$DEV" replace 0 "$T/larger.raw" ro format=1 cl=6
+	expect OK "$DEV" replace 0 "$T/y.raw" ro format=1 cl=6
+	data verify "$DEV" 0 4m 3
+	detach
+	unlocked "$T/x.raw" "$T/y.raw"
+}

@@ -289,6 +289,29 @@ held_merge()
 	merged "$T/top" "$T/base"
 }
 
+@test "FREEZE during a merge: who waits for the merge does not take it for its end" {
+	clusters 6
+	new_image "$T/base" 32m
+	attach "$T/base"
+	mkfs.ext4 -q -F "$DEV"
+	mkdir "$T/mnt"
+	mount "$DEV" "$T/mnt"
+	snapshot "$T/top"
+	truncate -s 16m "$T/mnt/file"
+	data write "$T/mnt/file" 0 16m 1
+	sync -f "$T/mnt"
+	pause merge
+	freezing "$T/mnt/x"
+	kill -USR1 "$WAITER"
+	waiter_says EINTR
+	thaw
+	frozen_and_thawed
+	expect OK "$DEV" merge
+	data verify "$T/mnt/file" 0 16m 1
+	umount "$T/mnt"
+	merged "$T/top" "$T/base"
+}
+
 @test "a signal ends the wait, not the merge; the next MERGE waits on" {
 	held_merge
 	kill -USR1 "$WAITER"

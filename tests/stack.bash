@@ -132,6 +132,22 @@ freeze()
 	FROZEN=1
 }
 
+# freezing FILE: FREEZE then THAW, in the background, of a device whose filesystem is at FILE's; the frozen host holds it
+# up. The process is in FREEZER.
+freezing()
+{
+	echo dirty >"$1"
+	"$TOP/build/tests/track" "$DEV" freeze thaw >"$BATS_TEST_TMPDIR/freezer" 2>&1 3>&- &
+	FREEZER=$!
+	wait_for 20 says EBUSY "$DEV" balloon 0 2
+}
+
+frozen_and_thawed()
+{
+	wait "$FREEZER" || true
+	is "$BATS_TEST_TMPDIR/freezer" $'OK\nOK'
+}
+
 thaw()
 {
 	[[ ! ${FROZEN:-} ]] || fsfreeze -u "$HOST"

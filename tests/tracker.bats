@@ -20,6 +20,7 @@ setup()
 teardown()
 {
 	cd /
+	thaw
 	finish
 }
 
@@ -90,6 +91,31 @@ tracked() { is tracked "$(printf '%s\n' "$@")"; }
 	wait_for 10 is "$SYS/pstate/maintenance" 0
 	timeout 20 sh -c 'echo x >mnt/x; sync -f mnt/x'
 	"$TRACK" "$DEV" freeze thaw thaw
+	timeout 20 sh -c 'echo y >mnt/x; sync -f mnt/x'
+	umount mnt
+}
+
+@test "who tracks dies while another one freezes: the tracker ends with the freeze" {
+	new_device
+	running
+	mkfs.ext4 -q -F "$DEV"
+	mount "$DEV" mnt
+	IOCTL=$TRACK hold "$DEV" init hold
+	is "$SYS/pstate/maintenance" 4
+	freeze
+	freezing mnt/x
+	kill "${HELPERS[-1]}"
+	wait "${HELPERS[-1]}" || true
+	unset 'HELPERS[-1]'
+	# While filesystems freeze nothing else may happen.
+	sleep 1
+	expect EBUSY "$DEV" balloon 0 2
+	thaw
+	frozen_and_thawed
+	wait_for 10 is "$SYS/pstate/maintenance" 0
+	answers EINVAL read
+	track init abort
+	tracked "$(head -n 1 tracked)" OK
 	timeout 20 sh -c 'echo y >mnt/x; sync -f mnt/x'
 	umount mnt
 }
