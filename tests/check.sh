@@ -71,7 +71,7 @@ suite_jobs()
 			if [[ ! ${CHECK_ALL:-} ]]; then
 				# Little in them knows the kernel, or another suite does much of it on both: the first one, or the last.
 				case $suite in
-				balloonstates | hosts | kill | levels | lifecycle | merge | model | relocblks | space | userpage)
+				balloonstates | data | fs | hosts | kill | levels | lifecycle | merge | model | relocblks | space | userpage)
 					[[ $kernel == "${2%% *}" ]] || continue
 					;;
 				balloon | balloonctl | check | cli | collect | copy | discard | faults | fuzz | grow | images | offline | property | stack)

@@ -124,6 +124,14 @@ is_compact()
 	return 1
 }
 
+# copy_device DEV: beside the writer, who stands still at the end.
+copy_device()
+{
+	[[ ${WRITER:-} ]] || { ploop copy -s "$1" -d "$IMG/copy"; return; }
+	ploop copy -s "$1" -d "$IMG/copy" -F "kill -STOP $WRITER" || return
+	kill -CONT "$WRITER"
+}
+
 # operate KIND DEV LEVELS: DEV has so many levels; for operations without a device both are unused.
 operate()
 {
@@ -139,7 +147,7 @@ operate()
 	grow) ploop grow -s "$LARGE" -d "$dev" ;;
 	grow-offline) ploop grow -s "$LARGE" "$IMG/base" ;;
 	balloon) deflate "$dev" ;;
-	copy) ploop copy -s "$dev" -d "$IMG/copy" ;;
+	copy) copy_device "$dev" ;;
 	esac
 }
 
