@@ -50,12 +50,12 @@ struct thread {
 	pthread_t id;
 	int tid;
 	unsigned int nr;
-	const char *_Atomic what;
 	struct rng r;
 	int control;
 	atomic_ullong calls;
 	int dev, held;
 	atomic_ullong started;
+	_Atomic(const char *) what;
 	unsigned long long shown;
 	atomic_bool ended;
 	struct image image;
