@@ -33,7 +33,7 @@
  * @id: the thread
  * @tid: the kernel's number of it
  * @nr: its number
- * @what: what the last call was; read by the watch
+ * @what: what the last call was; the watch may see an older one
  * @r: its numbers
  * @control: its /dev/ploop-control
  * @calls: calls it has begun; read by the watch
@@ -49,8 +49,8 @@
 struct thread {
 	pthread_t id;
 	int tid;
+	const char *what;
 	unsigned int nr;
-	const char *_Atomic what;
 	struct rng r;
 	int control;
 	atomic_ullong calls;

@@ -309,6 +309,7 @@ held_merge()
 	expect OK "$DEV" merge
 	data verify "$T/mnt/file" 0 16m 1
 	umount "$T/mnt"
+	remember
 	merged "$T/top" "$T/base"
 }
 
