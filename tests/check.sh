@@ -9,7 +9,7 @@
 #   failslab  the suite about failing memory, on the debug kernel: stock ones cannot have it fail
 #   debug   the suites of tests/debug-subset on the debug kernel, with a leak check
 #   debug-kernel  builds it, beside the others
-# Default: all but debug; without the debug kernel, kunit and failslab when SKIP_DEBUG is set. Long suites run on one kernel
+# Default: all but failslab and debug; without the debug kernel and kunit when SKIP_DEBUG is set. Long suites run on one kernel
 # and the crash tests are short, so that the default stays well below an hour; with CHECK_ALL set nothing is left out.
 
 . "$(dirname "$0")/vm/lib.bash"
@@ -267,7 +267,7 @@ main()
 
 	if ((${#parts[@]} == 0)); then
 		parts=(crash bats fuzz lint)
-		[[ ${SKIP_DEBUG:-} ]] || parts=(debug-kernel "${parts[@]}" failslab kunit)
+		[[ ${SKIP_DEBUG:-} ]] || parts=(debug-kernel "${parts[@]}" kunit)
 	fi
 	rm -rf "$RESULTS"
 	mkdir -p "$RESULTS"
