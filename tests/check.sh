@@ -21,7 +21,7 @@ SUITE_LIMIT=1500
 
 read -ra kernels <<<"${CHECK_KERNELS:-6.1 6.12}"
 
-# --- what there is to do: a job is KIND, KIND/KERNEL/SUITE or fuzz/TARGET
+# --- what there is to do: a job is KIND, KIND/KERNEL/SUITE[,SUITE...] or fuzz/TARGET
 
 plan()
 {
@@ -86,10 +86,32 @@ suite_jobs()
 	done
 }
 
-# The CPUs are to have work to the end. The debug kernel, which others wait for, takes longest of all.
+# The CPUs are to have work to the end. The debug kernel, which others wait for, takes longest of all. Short suites share a
+# machine, as KIND/KERNEL/SUITE,SUITE: it takes a quarter of a minute until the first test of one begins.
 longest_first()
 {
 	awk 'NR == FNR { seconds[$1] = $2; next } { print ($1 in seconds ? seconds[$1] : 60), $1 }' tests/durations - |
+		sort -s -k1,1nr |
+		awk -v most=140 -v sum=400 '
+			{
+				split($2, part, "/")
+				at = part[1] "/" part[2]
+				if (part[1] != "bats" || $1 > most) {
+					print
+				} else if (at in time && time[at] + $1 <= sum) {
+					time[at] += $1
+					jobs[at] = jobs[at] "," part[3]
+				} else {
+					if (at in time)
+						print time[at], jobs[at]
+					time[at] = $1
+					jobs[at] = $2
+				}
+			}
+			END {
+				for (at in time)
+					print time[at], jobs[at]
+			}' |
 		sort -s -k1,1nr | cut -d' ' -f2
 }
 
@@ -138,6 +160,16 @@ crash_job()
 	CRASH_ROUNDS=${CRASH_ROUNDS:-1} "tests/crash/$1" "$2"
 }
 
+# Of do_job: one suite, or several.
+suite_machine()
+{
+	local suites
+
+	IFS=, read -ra suites <<<"$suite"
+	suites=("${suites[@]/#/tests/}")
+	machine "$kernel" "${suites[@]/%/.bats}"
+}
+
 do_job()
 {
 	local kind kernel suite
@@ -147,7 +179,7 @@ do_job()
 	prepare) one_result "the tools and modules build" prepare ;;
 	debug-kernel) one_result "the debug kernel builds" ensure_kernel debug ;;
 	lint) tests/lint.sh ;;
-	bats) machine "$kernel" "tests/$suite.bats" ;;
+	bats) suite_machine ;;
 	kunit) debug_machine -- tests/vm/guest-setup tests/vm/guest-kunit ;;
 	debug) debug_suite "$suite" ;;
 	crash) crash_job "$suite" "$kernel" ;;
