@@ -21,7 +21,7 @@ SUITE_LIMIT=1500
 
 read -ra kernels <<<"${CHECK_KERNELS:-6.1 6.12}"
 
-# --- what there is to do: a job is KIND, KIND/KERNEL/SUITE[,SUITE...] or fuzz/TARGET
+# --- what there is to do: a job is KIND, KIND/KERNEL/SUITE[+SUITE...] or fuzz/TARGET
 
 plan()
 {
@@ -87,7 +87,7 @@ suite_jobs()
 }
 
 # The CPUs are to have work to the end. The debug kernel, which others wait for, takes longest of all. Short suites share a
-# machine, as KIND/KERNEL/SUITE,SUITE: it takes a quarter of a minute until the first test of one begins.
+# machine, as KIND/KERNEL/SUITE+SUITE: it takes a quarter of a minute until the first test of one begins.
 longest_first()
 {
 	awk 'NR == FNR { seconds[$1] = $2; next } { print ($1 in seconds ? seconds[$1] : 60), $1 }' tests/durations - |
@@ -100,7 +100,7 @@ longest_first()
 					print
 				} else if (at in time && time[at] + $1 <= sum) {
 					time[at] += $1
-					jobs[at] = jobs[at] "," part[3]
+					jobs[at] = jobs[at] "+" part[3]
 				} else {
 					if (at in time)
 						print time[at], jobs[at]
@@ -165,7 +165,7 @@ suite_machine()
 {
 	local suites
 
-	IFS=, read -ra suites <<<"$suite"
+	IFS=+ read -ra suites <<<"$suite"
 	suites=("${suites[@]/#/tests/}")
 	machine "$kernel" "${suites[@]/%/.bats}"
 }
