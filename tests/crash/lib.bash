@@ -124,11 +124,12 @@ is_compact()
 	return 1
 }
 
-# copy_device DEV: beside the writer, who stands still at the end.
+# copy_device DEV: beside the writer, who stands still at the end: not when he is told to, but after the call he is in.
 copy_device()
 {
 	[[ ${WRITER:-} ]] || { ploop copy -s "$1" -d "$IMG/copy"; return; }
-	ploop copy -s "$1" -d "$IMG/copy" -F "kill -STOP $WRITER" || return
+	ploop copy -s "$1" -d "$IMG/copy" \
+		-F "kill -STOP $WRITER; until grep -q '^State:.T' /proc/$WRITER/status; do sleep 0.1; done" || return
 	kill -CONT "$WRITER"
 }
 
