@@ -488,7 +488,7 @@ free_minor()
 	hold "$DEV" hold
 	is "$SYS/pstate/open_count" 1
 	let_go
-	is "$SYS/pstate/active_reqs" 0
+	wait_for 10 is "$SYS/pstate/active_reqs" 0
 	is /sys/module/ploop/parameters/large_disk_support 1
 	[[ ! -e /sys/module/ploop/parameters/kaio_backed_ext4 ]]
 	# Waits for an event, and hears of the stop.
