@@ -502,7 +502,8 @@ hung_write()
 
 @test "one maintenance at a time: others wait or are refused" {
 	device ploop.image
-	"$PLOOP" copy -s "$DEV" -d ploop1.image --limit-rate 8m 3>&- &
+	# It goes on until it is told to end.
+	"$PLOOP" copy -s "$DEV" -d ploop1.image -F "until [ -e $T/end ]; do sleep 0.1; done" 3>&- &
 	SENDER=$!
 	wait_for 10 is "$SYS/pstate/maintenance" 4
 	fails ploop copy -s "$DEV" -d ploop2.image
@@ -510,6 +511,7 @@ hung_write()
 	fails ploop snapshot -d "$DEV" top.image
 	[[ $(ploop info --json "$DEV") == *TRACK* ]]
 	expect EBUSY "$DEV" merge
+	touch end
 	wait $SENDER
 	ploop snapshot -d "$DEV" top.image
 	works
