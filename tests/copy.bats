@@ -287,7 +287,7 @@ listens() { ip netns exec node01 ss -ltn | grep -q :7000; }
 	((SECONDS - start >= 3))
 	"$PLOOP" copy -s "$DEV" -d ploop2.image --limit-rate 1m 2>log 3>&- &
 	pid=$!
-	sleep 2
+	wait_for 10 is "$SYS/pstate/maintenance" 4
 	kill -TERM $pid
 	wait $pid || status=$?
 	((status == 34))
