@@ -44,7 +44,6 @@ static u64 vacate(struct ploop_device *plo)
 	/* Whoever allocated before has published his cluster after this. */
 	ploop_epoch_flip(&plo->epoch);
 	n = ploop_move_mark(plo, 0, end);
-	ploop_epoch_flip(&plo->epoch);
 	ploop_reclaim_pause(plo);
 	ploop_reclaim_keep(plo->top, end, PLOOP_NO_CEILING);
 	ploop_reclaim_resume(plo);

@@ -144,27 +144,44 @@ static u64 change_marks(struct ploop_device *plo, u64 from, u64 end, u64 marks)
  * @from: the first cluster of the file that is to be vacated
  * @end: one past the last
  *
- * A write that looked before may still be on its way there.
+ * Nobody writes there in place any more when this returns. Until then a write
+ * that finds a mark waits: it would copy the cluster without what others, who
+ * looked before, are about to write to it.
  *
- * Context: process, may sleep; ctl_mutex.
+ * Context: process, sleeps until the host has completed what was submitted;
+ * ctl_mutex.
  * Return: how many clusters in use lie there.
  */
 u64 ploop_move_mark(struct ploop_device *plo, u64 from, u64 end)
 {
+	u64 n;
+
 	lockdep_assert_held(&plo->ctl_mutex);
-	return change_marks(plo, from, end, PLOOP_ENTRY_MOVING);
+	set_bit(PLOOP_S_MARKING, &plo->state);
+	/* Before the marks: pairs with ploop_write_new(). */
+	smp_mb__after_atomic();
+	n = change_marks(plo, from, end, PLOOP_ENTRY_MOVING);
+	if (n)
+		ploop_epoch_flip(&plo->epoch);
+	clear_bit(PLOOP_S_MARKING, &plo->state);
+	return n;
 }
 
 /**
  * ploop_move_unmark() - what has not moved stays where it is
  * @plo: the device; nothing moves
  *
- * Context: process, may sleep; ctl_mutex.
+ * A write may be copying a cluster that had a mark. It finds that gone and gives
+ * up; when this returns it has, so that a new mark cannot be taken for the old.
+ *
+ * Context: process, sleeps until the host has completed what was submitted;
+ * ctl_mutex.
  */
 void ploop_move_unmark(struct ploop_device *plo)
 {
 	lockdep_assert_held(&plo->ctl_mutex);
 	change_marks(plo, 0, PLOOP_NO_CEILING, 0);
+	ploop_epoch_flip(&plo->epoch);
 }
 
 /**

@@ -69,6 +69,8 @@
  * @PLOOP_S_KEEP_MAPPED: a client works with the index of the top: discards give
  *                       space back, but leave entries as they are
  * @PLOOP_S_COLLECT: discards are collected for the client
+ * @PLOOP_S_MARKING: clusters are being marked as moving: writes to such have to
+ *                   wait, because others may still be under way to the old place
  * @PLOOP_S_DEAD: the device is being removed
  */
 enum ploop_state {
@@ -81,6 +83,7 @@ enum ploop_state {
 	PLOOP_S_DENSE,
 	PLOOP_S_KEEP_MAPPED,
 	PLOOP_S_COLLECT,
+	PLOOP_S_MARKING,
 	PLOOP_S_DEAD,
 };
 

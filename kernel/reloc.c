@@ -201,8 +201,6 @@ static int start_round(struct ploop_device *plo)
 	total = ploop_move_mark(plo, plo->balloon.target, PLOOP_NO_CEILING);
 	if (!total)
 		return 1;
-	/* Nobody writes in place to what moves after this. */
-	ploop_epoch_flip(&plo->epoch);
 	ploop_reclaim_pause(plo);
 	ploop_move_start(plo, total);
 	return 1;

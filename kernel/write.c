@@ -124,8 +124,11 @@ static void publish_trans(struct ploop_io *io, u64 entry)
  * the index before its data are durable: a crash then shows the zeros of
  * before. So may one that moves out of the delta being merged away, which hides
  * it until both are durable. Any other needs its data on the disk first.
+ *
+ * The mark of a cluster that moves is taken away without its lock. From then on
+ * others write to it in place, so it stays where it is: -EAGAIN.
  */
-static void publish(struct ploop_io *io, u64 old, const struct place *p)
+static int publish(struct ploop_io *io, u64 old, const struct place *p)
 {
 	struct ploop_device *plo = io->plo;
 	struct ploop_delta *top = plo->top;
@@ -134,12 +137,16 @@ static void publish(struct ploop_io *io, u64 old, const struct place *p)
 	ploop_delta_dirty(top);
 	if (ploop_entry_is_trans(plo, old)) {
 		publish_trans(io, entry);
-		return;
+		return 0;
 	}
 	if (old || !p->clean)
 		set_bit(0, &top->index.presync);
-	ploop_map_set(plo->map, io->clu, entry);
+	if (!(old & PLOOP_ENTRY_MOVING))
+		ploop_map_set(plo->map, io->clu, entry);
+	else if (!ploop_map_replace(plo->map, io->clu, old, entry))
+		return -EAGAIN;
 	ploop_index_mark(top, io->clu);
+	return 0;
 }
 
 static void count_alloc(struct ploop_device *plo, u64 entry, bool whole)
@@ -176,6 +183,10 @@ int ploop_write_new(struct ploop_io *io, u64 entry, u32 off, u32 len)
 
 	if (ploop_host_frozen(top))
 		return -EAGAIN;
+	/* The entry before the bit: pairs with ploop_move_mark(). */
+	smp_rmb();
+	if (entry & PLOOP_ENTRY_MOVING && test_bit(PLOOP_S_MARKING, &plo->state))
+		return -EAGAIN;
 	err = ploop_map_reserve(plo->map, io->clu, GFP_NOIO | __GFP_NOWARN);
 	if (err)
 		return err;
@@ -186,6 +197,8 @@ int ploop_write_new(struct ploop_io *io, u64 entry, u32 off, u32 len)
 	if (!err)
 		err = write_payload(io, ploop_iblk_pos(plo, p.iblk) + off, len,
 				    p.clean && !dense);
+	if (!err)
+		err = publish(io, entry, &p);
 	if (err) {
 		if (!p.owned)
 			ploop_free_cluster(top, p.iblk);
@@ -193,7 +206,6 @@ int ploop_write_new(struct ploop_io *io, u64 entry, u32 off, u32 len)
 	}
 	if (len)
 		count_alloc(plo, entry, len == ploop_cluster_bytes(plo));
-	publish(io, entry, &p);
 	/* Where the index grows the old place is nobody's. */
 	if (entry & PLOOP_ENTRY_MOVING && ploop_entry_iblk(entry) >= READ_ONCE(top->alloc.floor))
 		ploop_free_cluster(top, ploop_entry_iblk(entry));
