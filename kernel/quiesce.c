@@ -9,6 +9,22 @@
 
 #include <linux/sched/mm.h>
 
+/* The epochs are open again. */
+static void release_held(struct ploop_device *plo)
+{
+	struct ploop_io *io, *next;
+	LIST_HEAD(ios);
+
+	/* Who found them closed is on the list by now, or looks again. */
+	spin_lock_irq(&plo->park_lock);
+	list_splice_init(&plo->held, &ios);
+	spin_unlock_irq(&plo->park_lock);
+	list_for_each_entry_safe(io, next, &ios, list) {
+		list_del_init(&io->list);
+		ploop_io_queue(io);
+	}
+}
+
 /**
  * ploop_quiesce() - let no bio in, and wait for those inside
  * @plo: the device; one that does not run is quiet as it is
@@ -30,6 +46,7 @@ int ploop_quiesce(struct ploop_device *plo)
 		err = ploop_epoch_quiesce(&plo->epoch);
 	if (err) {
 		plo->quiesced = false;
+		release_held(plo);
 		return err;
 	}
 	plo->noio = memalloc_noio_save();
@@ -44,23 +61,13 @@ int ploop_quiesce(struct ploop_device *plo)
  */
 void ploop_relax(struct ploop_device *plo)
 {
-	struct ploop_io *io, *next;
-	LIST_HEAD(ios);
-
 	lockdep_assert_held(&plo->ctl_mutex);
 	memalloc_noio_restore(plo->noio);
 	if (!plo->quiesced)
 		return;
 	plo->quiesced = false;
 	ploop_epoch_open(&plo->epoch);
-	/* Who found the epochs closed is on the list by now, or looks again. */
-	spin_lock_irq(&plo->park_lock);
-	list_splice_init(&plo->held, &ios);
-	spin_unlock_irq(&plo->park_lock);
-	list_for_each_entry_safe(io, next, &ios, list) {
-		list_del_init(&io->list);
-		ploop_io_queue(io);
-	}
+	release_held(plo);
 }
 
 /**

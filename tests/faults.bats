@@ -19,13 +19,17 @@ setup()
 teardown()
 {
 	end_helpers
+	# Or all that follows takes as long as the disk.
+	! has_faulty || mend_disk
 	drop_devices
 	! mountpoint -q "$T/host" || umount "$T/host"
-	[[ ! -e /dev/mapper/faulty ]] || dmsetup remove --retry faulty
+	! has_faulty || dmsetup remove --retry faulty
 	[[ ! ${DISK:-} ]] || losetup -d "$DISK"
 	! grep -q '^scsi_debug' /proc/modules || wait_for 10 modprobe -r scsi_debug
 	finish
 }
+
+has_faulty() { dmsetup info faulty >/dev/null 2>&1; }
 
 ended() { ! kill -0 "$1" 2>/dev/null; }
 
@@ -413,3 +417,76 @@ host_shut_down()
 @test "ext4 is shut down" { host_shut_down ext4; }
 
 @test "xfs is shut down" { host_shut_down xfs; }
+
+# --- a disk that is slow on demand
+
+# slow_disk READ WRITE: so many milliseconds; what is under way comes to its end first.
+slow_disk()
+{
+	modprobe -q dm-delay || skip "this kernel has no dm-delay"
+	dmsetup suspend --nolockfs faulty
+	echo "0 $(blockdev --getsz "$DISK") delay $DISK 0 $1 $DISK 0 $2" | dmsetup load faulty
+	# udev would read it.
+	dmsetup resume --noudevsync --noudevrules faulty
+}
+
+# stands_in PID FUNCTION: in the kernel.
+stands_in() { grep -q " $2+" "/proc/$1/stack"; }
+
+@test "who makes a snapshot is killed while it waits for a read: writes that came meanwhile go on" {
+	local reader snapshot writer
+
+	faulty_host
+	prepare_image "$T/host/a"
+	new_image "$T/top" 64m
+	slow_disk 8000 0
+	dd if="$DEV" of=/dev/null bs=4k count=1 iflag=direct status=none 3>&- &
+	reader=$!
+	wait_for 10 is "$SYS/pstate/active_reqs" 1
+	"$IOCTL" "$DEV" snapshot "$T/top" cl="$CL" 3>&- &
+	snapshot=$!
+	wait_for 10 stands_in "$snapshot" ploop_epoch_quiesce
+	data write "$DEV" 8m 4k 2 3>&- &
+	writer=$!
+	wait_for 10 is "$SYS/pstate/active_reqs" 2
+	kill -KILL "$snapshot"
+	wait "$snapshot" || true
+	wait "$reader"
+	wait_for 20 ended "$writer"
+	wait "$writer"
+	is "$SYS/pstate/top" 0
+	slow_disk 0 0
+	data verify "$DEV" 8m 4k 2
+	data verify "$DEV" 0 4m 1
+}
+
+@test "GROW while writes are under way to a cluster that has to move: none of them is lost" {
+	local first earlier later grow
+
+	faulty_host
+	clusters 6
+	prepare_image "$T/host/a"
+	slow_disk 0 3000
+	# GROW waits for this one before it marks what has to move,
+	data write "$DEV" 2m 4k 2 3>&- &
+	first=$!
+	wait_for 10 is "$SYS/pstate/active_reqs" 1
+	"$IOCTL" "$DEV" grow $((512 << 11)) cl="$CL" >"$T/grow" 3>&- &
+	grow=$!
+	wait_for 10 stands_in "$grow" ploop_epoch_flip
+	# and this one did not see the mark. It is to be at the disk when the next one comes.
+	sleep 1
+	data write "$DEV" 0 4k 3 3>&- &
+	earlier=$!
+	wait_for 10 is "$SYS/pstate/active_reqs" 2
+	wait "$first"
+	data write "$DEV" 4k 4k 4 3>&- &
+	later=$!
+	wait "$earlier" "$later"
+	slow_disk 0 0
+	wait "$grow"
+	is "$T/grow" OK
+	data verify "$DEV" 0 4k 3
+	data verify "$DEV" 4k 4k 4
+	data verify "$DEV" 2m 4k 2
+}
