@@ -223,9 +223,8 @@ void ploop_delta_drop(struct ploop_device *plo, struct ploop_delta *delta)
 	plo->slot[delta->slot] = NULL;
 	if (plo->top == delta)
 		plo->top = n ? plo->level[n - 1] : NULL;
-	/* A raw image has no version; it is alone then. */
-	if (n)
-		plo->version = plo->level[n - 1]->version;
+	/* A raw image has no version; it is alone then. The next first one brings its own. */
+	plo->version = n ? plo->level[n - 1]->version : 0;
 	WRITE_ONCE(plo->nr_deltas, n);
 	ploop_delta_close(delta);
 	if (!n)

@@ -369,8 +369,8 @@ static int update_entries(struct ploop_device *plo, struct ploop_delta *delta,
  * cannot make the device show anything else than the file has.
  *
  * Context: process, may sleep; ctl_mutex.
- * Return: 0; -ENOENT no such level; -EBUSY the delta is writable; -EINVAL the
- * index on the disk says otherwise; -EFAULT; errors of reading the index.
+ * Return: 0; -ENOENT no such level; -EBUSY the delta is writable; -EOPNOTSUPP
+ * it is raw; -EINVAL the index on the disk says otherwise; -EFAULT; errors of reading the index.
  */
 int ploop_stack_update_index(struct ploop_device *plo, const struct ploop_index_update_ctl *ctl,
 			     const struct ploop_reloc_map __user *list)
@@ -387,6 +387,9 @@ int ploop_stack_update_index(struct ploop_device *plo, const struct ploop_index_
 	delta = plo->level[ctl->level];
 	if (!delta->rdonly)
 		return -EBUSY;
+	/* A raw image has no index that could change. */
+	if (!delta->fmt->stackable)
+		return -EOPNOTSUPP;
 	err = delta->fmt->load(delta, &own, true);
 	if (err)
 		return err;

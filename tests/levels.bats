@@ -95,6 +95,10 @@ teardown() { finish; }
 	fails in_use "$T/c"
 	unlocked "$T/a" "$T/b" "$T/c"
 	expect ENOENT "$DEV" start
+	# The next first one brings its own version.
+	new_image "$T/old" 16m 1
+	expect OK "$DEV" add "$T/old"
+	expect OK "$DEV" del 0
 	expect OK "$DEV" add "$T/c"
 }
 
@@ -266,6 +270,11 @@ data_of() { head -c "$(numfmt --from=iec "${2^^}")" "$1"; }
 	# What it says is already so.
 	expect OK "$DEV" update-index 0 "0:$first" "31:$last"
 	data verify "$DEV" 0 1m 1
+	# A raw image has no index, whatever the list says.
+	detach
+	truncate -s 16m "$T/base.raw"
+	attach "$T/base.raw" "$T/b"
+	[[ $(timeout 20 "$IOCTL" "$DEV" update-index 0 400:400 2>&1) == EOPNOTSUPP ]]
 }
 
 @test "UPDATE_INDEX after clusters of a lower delta were moved: the old places are nobody's" {
