@@ -46,6 +46,22 @@ void ploop_owner_drop(struct ploop_device *plo)
 	put_pid(old);
 }
 
+/*
+ * Is it still that owner, and is he gone? Another one may have come. With ctl_mutex
+ * or owner_lock.
+ */
+static bool is_gone(struct ploop_device *plo)
+{
+	bool gone;
+
+	rcu_read_lock();
+	gone = plo->owner && (!disk_openers(plo->disk) ||
+			      !pid_task(plo->owner, PIDTYPE_TGID) ||
+			      pid_task(plo->owner, PIDTYPE_TGID)->flags & PF_EXITING);
+	rcu_read_unlock();
+	return gone;
+}
+
 /**
  * ploop_owner_release() - somebody closes the device, or a partition
  * @plo: the device
@@ -57,8 +73,8 @@ void ploop_owner_release(struct ploop_device *plo)
 	bool dies;
 
 	spin_lock(&plo->owner_lock);
-	dies = plo->owner && (!disk_openers(plo->disk) ||
-			      (current->flags & PF_EXITING && plo->owner == task_tgid(current)));
+	/* Or died earlier, having closed it, while frozen filesystems kept it open. */
+	dies = is_gone(plo);
 	spin_unlock(&plo->owner_lock);
 	if (dies)
 		queue_work(system_unbound_wq, &plo->owner_work);
@@ -75,19 +91,6 @@ void ploop_owner_check(struct ploop_device *plo)
 	lockdep_assert_held(&plo->ctl_mutex);
 	if (plo->owner)
 		queue_work(system_unbound_wq, &plo->owner_work);
-}
-
-/* Is it still that owner, and is he gone? Another one may have come. */
-static bool is_gone(struct ploop_device *plo)
-{
-	bool gone;
-
-	rcu_read_lock();
-	gone = plo->owner && (!disk_openers(plo->disk) ||
-			      !pid_task(plo->owner, PIDTYPE_TGID) ||
-			      pid_task(plo->owner, PIDTYPE_TGID)->flags & PF_EXITING);
-	rcu_read_unlock();
-	return gone;
 }
 
 /**

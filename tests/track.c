@@ -12,6 +12,7 @@ static const char usage[] =
 	"       init read         print START END\n"
 	"       setpos=BYTES stop abort freeze thaw\n"
 	"       null              init without room for the answer\n"
+	"       close             the device, and live on\n"
 	"       hold              wait until stdin ends\n";
 
 #include "util.h"
@@ -46,6 +47,8 @@ static int one(int dev, const char *op)
 		return outcome(ioctl(dev, PLOOP_IOC_TRACK_INIT, NULL));
 	if (!strcmp(op, "hold"))
 		return hold();
+	if (!strcmp(op, "close"))
+		return close(dev);
 	if (set_number(op, "setpos", &pos)) {
 		arg = pos;
 		return outcome(ioctl(dev, PLOOP_IOC_TRACK_SETPOS, &arg));

@@ -120,3 +120,14 @@ tracked() { is tracked "$(printf '%s\n' "$@")"; }
 	timeout 20 sh -c 'echo y >mnt/x; sync -f mnt/x'
 	umount mnt
 }
+
+@test "who froze a filesystem closes the device and dies: whoever looks next lets it go" {
+	new_device
+	running
+	mkfs.ext4 -q -F "$DEV"
+	mount "$DEV" mnt
+	track freeze close
+	blockdev --getsize64 "$DEV"
+	timeout 20 sh -c 'echo x >mnt/x; sync -f mnt/x'
+	umount mnt
+}
