@@ -258,7 +258,10 @@ static int flush_trans(struct ploop_device *plo)
 
 	do {
 		n = collect(trans, &from, page);
-		err = flush_delta(plo->top);
+		/* Copied up just before the merge began. */
+		err = presync(trans);
+		if (!err)
+			err = flush_delta(plo->top);
 		if (!err)
 			err = write_pages(trans, page, n);
 		if (err)
