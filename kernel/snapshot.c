@@ -109,20 +109,22 @@ static int exchange_top(struct ploop_device *plo, struct ploop_delta *delta,
 static int retire(struct ploop_delta *old, struct xarray *pages)
 {
 	struct file *file;
-	int err;
+	int err, closed;
 
 	old->rdonly = false;
 	err = ploop_index_write_copy(old, pages);
 	/* Best effort: what stays is unused space. */
 	if (!err && !test_bit(PLOOP_S_DENSE, &old->plo->state))
 		ploop_reclaim_punch(old, &old->freed);
-	if (!err)
-		err = ploop_delta_disarm(old);
+	if (err)
+		ploop_abort(old->plo, "index below the snapshot could not be written", err);
+	/* Frees its tables in any case; writes nothing after ABORT. */
+	closed = ploop_delta_disarm(old);
 	old->rdonly = true;
-	if (err) {
-		ploop_abort(old->plo, "image below the snapshot could not be closed", err);
+	if (closed && !err)
+		ploop_abort(old->plo, "image below the snapshot could not be closed", closed);
+	if (err || closed)
 		return -EIO;
-	}
 	file = old->io->reopen(old, true);
 	err = IS_ERR(file) ? PTR_ERR(file) : ploop_delta_switch(old, file, true);
 	if (err)
@@ -148,7 +150,7 @@ static int take(struct ploop_device *plo, struct ploop_delta *delta)
 		err = exchange_top(plo, delta, &pages);
 	if (!err)
 		err = retire(old, &pages);
-	mutex_unlock(&plo->flush_mutex);
+	ploop_flush_unlock(plo);
 	ploop_reclaim_resume(plo);
 	free_pages_of(&pages);
 	return err;
