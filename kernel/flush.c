@@ -18,6 +18,34 @@
 #include <linux/sched/mm.h>
 
 /**
+ * ploop_flush_lock() - nobody else writes an index, or changes the top
+ * @plo: the device
+ *
+ * Bios wait for whoever holds this, so his memory does not come from writeback.
+ *
+ * Context: process or worker, sleeps; takes flush_mutex.
+ */
+void ploop_flush_lock(struct ploop_device *plo)
+{
+	mutex_lock(&plo->flush_mutex);
+	plo->flush_noio = memalloc_noio_save();
+}
+
+/**
+ * ploop_flush_unlock() - end of ploop_flush_lock()
+ * @plo: the device
+ *
+ * Context: process or worker.
+ */
+void ploop_flush_unlock(struct ploop_device *plo)
+{
+	unsigned int noio = plo->flush_noio;
+
+	mutex_unlock(&plo->flush_mutex);
+	memalloc_noio_restore(noio);
+}
+
+/**
  * ploop_index_init() - prepare the index of a delta for writing
  * @delta: delta about to become the top of a running device
  * @clusters: clusters of the device
@@ -366,9 +394,9 @@ int ploop_flush(struct ploop_device *plo)
 {
 	int err;
 
-	mutex_lock(&plo->flush_mutex);
+	ploop_flush_lock(plo);
 	err = ploop_flush_locked(plo);
-	mutex_unlock(&plo->flush_mutex);
+	ploop_flush_unlock(plo);
 	return err;
 }
 
@@ -384,12 +412,12 @@ int ploop_sync(struct ploop_device *plo)
 	struct ploop_delta *top = plo->top;
 	int err = 0;
 
-	mutex_lock(&plo->flush_mutex);
+	ploop_flush_lock(plo);
 	if (test_bit(PLOOP_S_RUNNING, &plo->state))
 		err = ploop_flush_locked(plo);
 	if (!err && top->fmt->sync)
 		err = top->fmt->sync(top);
-	mutex_unlock(&plo->flush_mutex);
+	ploop_flush_unlock(plo);
 	return err;
 }
 

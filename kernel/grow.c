@@ -127,7 +127,7 @@ static int enlarge(struct ploop_device *plo)
 	u32 clusters = DIV_ROUND_UP_ULL(plo->grow.size, 1U << plo->cluster_log);
 	int err;
 
-	mutex_lock(&plo->flush_mutex);
+	ploop_flush_lock(plo);
 	err = ploop_flush_locked(plo);
 	if (!err)
 		err = ploop_delta_sync(top, true);
@@ -138,7 +138,7 @@ static int enlarge(struct ploop_device *plo)
 		if (err)
 			ploop_abort(plo, "header of the grown image could not be written", err);
 	}
-	mutex_unlock(&plo->flush_mutex);
+	ploop_flush_unlock(plo);
 	return err;
 }
 

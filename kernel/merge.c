@@ -111,7 +111,7 @@ static int exchange_top(struct ploop_device *plo, struct ploop_delta *lower,
 	int err;
 
 	ploop_reclaim_pause(plo);
-	mutex_lock(&plo->flush_mutex);
+	ploop_flush_lock(plo);
 	err = ploop_quiesce(plo);
 	if (err)
 		goto out_unlock;
@@ -124,7 +124,7 @@ static int exchange_top(struct ploop_device *plo, struct ploop_delta *lower,
 	/* Its file goes away: nothing in it is worth being reclaimed. */
 	ploop_reclaim_drop(plo->trans);
 out_unlock:
-	mutex_unlock(&plo->flush_mutex);
+	ploop_flush_unlock(plo);
 	ploop_reclaim_resume(plo);
 	return err;
 }
@@ -165,9 +165,9 @@ static int finish(struct ploop_device *plo)
 	err = ploop_flush(plo);
 	if (err)
 		return err;
-	mutex_lock(&plo->flush_mutex);
+	ploop_flush_lock(plo);
 	plo->trans = NULL;
-	mutex_unlock(&plo->flush_mutex);
+	ploop_flush_unlock(plo);
 	ploop_epoch_flip(&plo->epoch);
 	plo->below = NULL;
 	ploop_map_free(below);

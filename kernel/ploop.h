@@ -157,6 +157,7 @@ struct ploop_grow {
  * @owner: process that tracks writes or has frozen filesystems, or NULL
  * @owner_work: lets go what a dead owner held
  * @noio: what to give to memalloc_noio_restore() [ctl_mutex]
+ * @flush_noio: the same [flush_mutex]
  * @quiesced: ploop_quiesce() closed the epoch [ctl_mutex]
  * @epoch: bios from lookup to completion
  * @active: bios from submission to completion, that became a struct ploop_io
@@ -217,6 +218,7 @@ struct ploop_device {
 	struct pid *owner;
 	struct work_struct owner_work;
 	unsigned int noio;
+	unsigned int flush_noio;
 	bool quiesced;
 
 	struct ploop_epoch epoch;
@@ -508,6 +510,8 @@ int ploop_index_write(struct ploop_device *plo);
 int ploop_flush(struct ploop_device *plo);
 int ploop_flush_locked(struct ploop_device *plo);
 int ploop_sync(struct ploop_device *plo);
+void ploop_flush_lock(struct ploop_device *plo);
+void ploop_flush_unlock(struct ploop_device *plo);
 void ploop_flush_queue(struct ploop_io *io);
 void ploop_flush_work(struct work_struct *work);
 int ploop_delta_sync(struct ploop_delta *delta, bool full);

@@ -201,9 +201,9 @@ static int clean(struct ploop_device *plo, struct ploop_delta *top, struct list_
 
 	if (err || list_empty(batch))
 		return err;
-	mutex_lock(&plo->flush_mutex);
+	ploop_flush_lock(plo);
 	err = ploop_delta_sync(top, false);
-	mutex_unlock(&plo->flush_mutex);
+	ploop_flush_unlock(plo);
 	return err;
 }
 

@@ -134,9 +134,9 @@ static int cut_tail(struct ploop_device *plo)
 		err = find_end(plo, &end);
 		if (err || end >= head)
 			return err;
-		mutex_lock(&plo->flush_mutex);
+		ploop_flush_lock(plo);
 		err = ploop_alloc_cut(top, head, end);
-		mutex_unlock(&plo->flush_mutex);
+		ploop_flush_unlock(plo);
 		if (!err) {
 			ploop_reclaim_keep(top, 0, end);
 			plo->balloon.cut += head - end;

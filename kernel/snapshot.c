@@ -144,7 +144,7 @@ static int take(struct ploop_device *plo, struct ploop_delta *delta)
 	if (err)
 		return err;
 	ploop_reclaim_pause(plo);
-	mutex_lock(&plo->flush_mutex);
+	ploop_flush_lock(plo);
 	err = write_most(plo);
 	if (!err)
 		err = exchange_top(plo, delta, &pages);

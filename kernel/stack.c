@@ -185,14 +185,14 @@ static int exchange_top(struct ploop_device *plo, struct ploop_delta *delta)
 	if (err)
 		return err;
 	ploop_reclaim_pause(plo);
-	mutex_lock(&plo->flush_mutex);
+	ploop_flush_lock(plo);
 	err = ploop_quiesce(plo);
 	if (!err) {
 		plo->top = delta;
 		ploop_relax(plo);
 	}
 	ploop_delta_disarm(err ? delta : old);
-	mutex_unlock(&plo->flush_mutex);
+	ploop_flush_unlock(plo);
 	ploop_reclaim_resume(plo);
 	return err;
 }
