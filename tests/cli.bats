@@ -137,6 +137,28 @@ sums() { (cd "$1" && find . -path ./lost+found -prune -o -type f -print0 | sort 
 	no_devices
 }
 
+@test "init on a filesystem that has no files without a name: the name is another one until the image is whole" {
+	local long n tool=(strace -qq -o steps -e "trace=openat,renameat2,link,fsync")
+
+	"${tool[@]}" "$PLOOP" init -s 32m a.img 3>&-
+	n=$(nth_call openat O_TMPFILE steps)
+	tool+=(-e "inject=openat:error=EOPNOTSUPP:when=$n")
+	"${tool[@]}" "$PLOOP" init -s 32m b.img 3>&-
+	cmp a.img b.img
+	[[ $(stat -c %a b.img) == 600 ]]
+	grep 'renameat2(.*/\.b\.img\..*"b\.img", RENAME_NOREPLACE) = 0' steps
+	# As long as a name can be; and a filesystem that cannot look for a name and rename at once.
+	long=$(printf 'x%.0s' {1..255})
+	"${tool[@]}" -e inject=renameat2:error=EINVAL "$PLOOP" init -s 32m "$long" 3>&-
+	cmp a.img "$long"
+	rm "$long"
+	# Nothing stays of a failure, and what came by that name meanwhile does.
+	fails "${tool[@]}" -e inject=fsync:error=EIO:when=1 "$PLOOP" init -s 32m c.img 3>&-
+	fails "${tool[@]}" -e inject=renameat2:error=EEXIST "$PLOOP" init -s 32m c.img >said 2>&1 3>&-
+	grep 'c.img exists already' said
+	[[ $(ls -A) == "$(printf '%s\n' a.img b.img mnt said steps)" ]]
+}
+
 @test "mount takes images in use only when they are free, and says who has them" {
 	exits 0 init -s 64m a.img
 	exits 0 mount a.img

@@ -65,6 +65,9 @@ is()
 	[[ $got == "$2" ]] || fail "$1: $got instead of $2"
 }
 
+# nth_call CALL PATTERN FILE: how many CALLs up to the first line with PATTERN, by a FILE of strace -o; for inject's when.
+nth_call() { awk -v call="$1(" -v pattern="$2" 'index($0, call) == 1 { n++; if ($0 ~ pattern) { print n; exit } }' "$3"; }
+
 # --- hosts: file systems for the images
 
 # A block device of SIZE (1g) from memory; NAME tells them apart. Prints its node. Options are losetup's.

@@ -110,6 +110,26 @@ int ploop_file_link(int fd, const char *path)
 }
 
 /**
+ * ploop_file_rename() - give a file another name, which nobody may have
+ * @from: the name it has
+ * @to: the new one; it must not exist
+ *
+ * Return: 0, or -1 with errno. Says nothing.
+ */
+int ploop_file_rename(const char *from, const char *to)
+{
+	if (!renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE))
+		return 0;
+	/* a filesystem that cannot look and rename at once, as NFS: it has links */
+	if (errno != EINVAL)
+		return -1;
+	if (link(from, to))
+		return -1;
+	unlink(from);
+	return 0;
+}
+
+/**
  * ploop_file_sync_dir() - make the directory entry of a file durable
  * @path: the file
  *

@@ -13,6 +13,7 @@ int ploop_file_read(int fd, void *buf, size_t len, uint64_t offset);
 int ploop_file_write(int fd, const void *buf, size_t len, uint64_t offset);
 int ploop_file_reopen(int fd, int flags);
 int ploop_file_link(int fd, const char *path);
+int ploop_file_rename(const char *from, const char *to);
 int ploop_file_sync_dir(const char *path);
 
 #endif /* PLOOP_FILE_H */

@@ -135,6 +135,8 @@ void ploop_image_close(struct ploop_image *img)
 	img->fd = -1;
 	free(img->path);
 	img->path = NULL;
+	free(img->unfinished);
+	img->unfinished = NULL;
 }
 
 /**

@@ -23,6 +23,7 @@
 /**
  * struct ploop_image - an open image file
  * @path: canonical path
+ * @unfinished: the name of a new file until it is whole; NULL when it needs none
  * @fd: the file, or -1
  * @writable: @fd is open for writing
  * @dev: device of the file's filesystem
@@ -39,6 +40,7 @@
  */
 struct ploop_image {
 	char *path;
+	char *unfinished;
 	int fd;
 	bool writable;
 	dev_t dev;

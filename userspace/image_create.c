@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <libgen.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -20,6 +21,9 @@
 #define RAW_ALIGN	4096u
 /* the size of the index is rounded to this before it is rounded to clusters */
 #define INDEX_ALIGN	512u
+
+/* so much of a name is in that of the file while it is not whole; NAME_MAX is 255 */
+#define UNFINISHED_NAME	200
 
 /* the CHS geometry that old tools expect in between these sizes (sectors) */
 #define CHS_CLASSIC_MIN		1032192u
@@ -174,25 +178,37 @@ static int exists_already(const char *path)
 			  "%s exists already; remove it or choose another name", path);
 }
 
-/*
- * Without a name where the filesystem can do that; else with O_EXCL, so that
- * what is removed on failure is our own.
- */
+/* a name of its own beside the final one, of which a long one gives its beginning */
+static int open_unfinished(struct ploop_image *img, const char *dir)
+{
+	const char *slash = strrchr(img->path, '/');
+	const char *name = slash ? slash + 1 : img->path;
+
+	if (asprintf(&img->unfinished, "%s/.%.*s.XXXXXX", dir, UNFINISHED_NAME, name) < 0) {
+		img->unfinished = NULL;
+		return ploop_fail_memory();
+	}
+	img->fd = mkostemp(img->unfinished, O_CLOEXEC);
+	return 0;
+}
+
+/* without a name where the filesystem can do that */
 static int open_new(struct ploop_image *img)
 {
 	char *copy = strdup(img->path);
+	const char *dir;
+	int rc = 0;
 
 	if (!copy)
 		return ploop_fail_memory();
-	img->fd = open(dirname(copy), O_TMPFILE | O_RDWR | O_CLOEXEC, PLOOP_IMAGE_MODE);
-	free(copy);
+	dir = dirname(copy);
+	img->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, PLOOP_IMAGE_MODE);
 	if (img->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR))
-		img->fd = open(img->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, PLOOP_IMAGE_MODE);
-	if (img->fd >= 0)
-		return 0;
-	if (errno == EEXIST)
-		return exists_already(img->path);
-	return ploop_fail_errno(PLOOP_EXIT_CREATE, "cannot create %s", img->path);
+		rc = open_unfinished(img, dir);
+	if (!rc && img->fd < 0)
+		rc = ploop_fail_errno(PLOOP_EXIT_CREATE, "cannot create %s", img->path);
+	free(copy);
+	return rc;
 }
 
 /**
@@ -247,27 +263,28 @@ static int open_by_name(struct ploop_image *img)
  */
 int ploop_image_publish(struct ploop_image *img)
 {
-	struct stat st;
+	const bool nameless = !img->unfinished;
 	char *path;
 	int rc;
 
 	rc = ploop_image_sync(img);
 	if (rc)
 		return rc;
-	if (fstat(img->fd, &st))
-		return ploop_fail_errno(PLOOP_EXIT_STAT, "cannot examine %s", img->path);
-	if (!st.st_nlink && ploop_file_link(img->fd, img->path)) {
+	if (nameless ? ploop_file_link(img->fd, img->path)
+		     : ploop_file_rename(img->unfinished, img->path)) {
 		if (errno == EEXIST)
 			return exists_already(img->path);
 		return ploop_fail_errno(PLOOP_EXIT_CREATE, "cannot create %s", img->path);
 	}
+	free(img->unfinished);
+	img->unfinished = NULL;
 	path = realpath(img->path, NULL);
 	if (!path)
 		return ploop_fail_errno(PLOOP_EXIT_CREATE, "cannot resolve %s", img->path);
 	free(img->path);
 	img->path = path;
 	rc = ploop_file_sync_dir(img->path);
-	return rc || st.st_nlink ? rc : open_by_name(img);
+	return rc || !nameless ? rc : open_by_name(img);
 }
 
 static int write_image(struct ploop_image *img, const struct ploop_image_params *params)
@@ -349,12 +366,13 @@ int ploop_image_empty(struct ploop_image *img)
  */
 void ploop_image_unlink(const struct ploop_image *img)
 {
+	const char *name = img->unfinished ? img->unfinished : img->path;
 	struct stat st;
 
-	if (!img->path || lstat(img->path, &st))
+	if (!name || lstat(name, &st))
 		return;
 	if (st.st_dev != img->dev || st.st_ino != img->ino)
 		return;
-	if (unlink(img->path))
-		ploop_note("cannot remove the unfinished %s; remove it yourself", img->path);
+	if (unlink(name))
+		ploop_note("cannot remove the unfinished %s; remove it yourself", name);
 }
