@@ -225,6 +225,45 @@ merges_under_load()
 # The top has ten clusters, or the load is over.
 something_new() { ! loaded || (($(stat -c %s "$1") > 10 << (CL + 9))); }
 
+# raised_top: a base of 16 MiB below a delta of 300 MiB, whose index takes one cluster more, and an empty top.
+raised_top()
+{
+	new_image "$T/base" 16m
+	attach "$T/base"
+	data write "$DEV" 0 8m 1
+	snapshot "$T/middle"
+	expect OK "$DEV" grow $((300 << 11)) cl="$CL"
+	data write "$DEV" 9m 1m 2
+	snapshot "$T/top"
+}
+
+@test "clusters of the base move, but the driver cannot be told: the next command tells it" {
+	local n ploop=$TOP/userspace/ploop steps=$BATS_TEST_TMPDIR/steps
+
+	clusters 6
+	raised_top
+	strace -qq -e trace=ioctl -o "$steps" "$ploop" merge -d "$DEV" -l 0..1 3>&-
+	n=$(nth_call ioctl '0x50, 0x10, ' "$steps")
+	detach
+	rm "$T"/{base,middle,top}
+	raised_top
+	fails strace -qq -o "$steps" -e trace=ioctl -e inject=ioctl:error=EIO:when="$n" \
+		"$ploop" merge -d "$DEV" -l 0..1 3>&-
+	grep '0x50, 0x10, .*INJECTED' "$steps"
+	in_use "$T/base"
+	data verify "$DEV" 0 8m 1
+	"$ploop" merge -d "$DEV" -l 0..1 3>&-
+	levels_are "$T/base" "$T/top"
+	fails in_use "$T/base"
+	data verify "$DEV" 0 8m 1
+	data verify "$DEV" 9m 1m 2
+	detach
+	check_image "$T/base"
+	attach "$T/base" "$T/top"
+	data verify "$DEV" 0 8m 1
+	data verify "$DEV" 9m 1m 2
+}
+
 @test "merges under load: clusters of 32 KiB" {
 	clusters 6
 	new_image "$T/0" 32m

@@ -332,8 +332,9 @@ int ploop_image_set_in_use(struct ploop_image *img, bool in_use, uint64_t used)
  * @rc: how the work ended: 0 or an exit code
  *
  * After a failed write nobody knows what is in the file: then the mark stays,
- * and whoever uses the image next checks it. After other failures, and when
- * a signal ended the work, the image is in order.
+ * and whoever uses the image next checks it. So it does when the driver could
+ * not be told where clusters are now: the next one has to tell it. After other
+ * failures, and when a signal ended the work, the image is in order.
  *
  * Return: @rc, or an exit code when this fails.
  */
@@ -341,7 +342,8 @@ int ploop_image_end_use(struct ploop_image *img, uint64_t used, int rc)
 {
 	int end;
 
-	if (rc == PLOOP_EXIT_WRITE || rc == PLOOP_EXIT_FSYNC || rc == PLOOP_EXIT_TRUNCATE)
+	if (rc == PLOOP_EXIT_WRITE || rc == PLOOP_EXIT_FSYNC || rc == PLOOP_EXIT_TRUNCATE ||
+	    rc == PLOOP_EXIT_IOCTL)
 		return rc;
 	end = ploop_image_sync(img);
 	if (!end && img->format == PLOOP_FMT_PLOOP1)

@@ -227,8 +227,9 @@ static int enlarge_index(struct grow *grow, const struct ploop_moves *moves)
 	if (rc)
 		return rc;
 	rc = move_clusters(grow);
-	if (!rc && moves)
-		rc = moves->fn(moves->data, grow->img, grow->map, grow->n_moved);
+	/* whatever the reason, it is the driver that was not told */
+	if (!rc && moves && moves->fn(moves->data, grow->img, grow->map, grow->n_moved))
+		rc = PLOOP_EXIT_IOCTL;
 	if (!rc)
 		rc = clear_index(grow);
 	free(grow->target);
