@@ -247,6 +247,45 @@ listens() { ip netns exec node01 ss -ltn | grep -q :7000; }
 	works
 }
 
+# steps_of CALLS: of the sender's main thread, which copies $DEV; into $T/steps.
+steps_of()
+{
+	strace -qq -e trace="$1" -o steps "$PLOOP" copy -s "$DEV" -d first.image 3>&-
+}
+
+@test "the file grows while it is read: what is there now is copied" {
+	local n
+
+	device ploop.image
+	steps_of ioctl,newfstatat
+	# The second time after TRACK_INIT that the sender looks where its file ends, it sees 1 MiB: 8 bytes behind 48.
+	n=$(awk -F '[(,]' '/^ioctl.*0x50, 0x6, / { on = 1 } /^newfstatat/ { n++ }
+		on && /^newfstatat/ { seen[$2]++; if (seen[$2] == 2) { print n; exit } }' steps)
+	strace -qq -o steps -e trace=newfstatat -e inject="newfstatat:poke_exit=@arg3=$(printf %096d 0)0000100000000000:when=$n" \
+		"$PLOOP" copy -s "$DEV" -d copy.image 3>&-
+	grep 'st_size=1048576.*INJECTED' steps
+	same ploop.image copy.image
+}
+
+@test "the header is that of the moment when tracking ended, whatever is done to the device then" {
+	local n
+
+	device ploop.image
+	steps_of ioctl
+	n=$(nth_call ioctl '0x50, 0x7, ' steps)
+	strace -qq -o steps -e trace=ioctl -e inject="ioctl:delay_exit=8000000:when=$n" \
+		"$PLOOP" copy -s "$DEV" -d copy.image -F "touch $T/stopped" 3>&- &
+	SENDER=$!
+	wait_for 20 test -e stopped
+	wait_for 20 is "$SYS/pstate/maintenance" 0
+	expect OK "$DEV" grow $((128 << 11)) cl="$CL"
+	kill -0 $SENDER
+	wait $SENDER
+	grep '0x50, 0x7, .*INJECTED\|0x50, 0x7, .*DELAYED' steps
+	cmp first.image copy.image
+	works
+}
+
 # --- the command line
 
 @test "usage, terminals, places" {

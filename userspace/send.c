@@ -93,22 +93,31 @@ static int call_failed(const struct sender *s, const char *what)
 				s->session.info.node, what);
 }
 
-/* the driver cuts off what is free at the end of the file */
-static bool was_cut(struct sender *s, uint64_t end)
+static void find_end_of_file(struct sender *s)
 {
 	struct stat st;
 
-	if (fstat(s->img.fd, &st) || (uint64_t)st.st_size >= end)
-		return false;
-	s->img.file_size = (uint64_t)st.st_size;
-	return true;
+	if (!fstat(s->img.fd, &st))
+		s->img.file_size = (uint64_t)st.st_size;
 }
 
-/* beyond the end of the file there are zeros */
+/* the driver cuts off what is free at the end of the file */
+static bool was_cut(struct sender *s, uint64_t end)
+{
+	find_end_of_file(s);
+	return s->img.file_size < end;
+}
+
+/*
+ * Beyond the end of the file there are zeros. It may have grown since that was
+ * found, by what the driver does not note because it was not read yet.
+ */
 static int read_source(struct sender *s, char *buf, uint64_t pos, size_t len)
 {
 	size_t there;
 
+	if (pos + len > s->img.file_size)
+		find_end_of_file(s);
 	do {
 		there = 0;
 		if (pos < s->img.file_size)
@@ -186,10 +195,7 @@ static int move_position(struct sender *s, uint64_t to)
 /* the file grows meanwhile; a raw image may end within a cluster */
 static void found_end(struct sender *s, uint64_t end)
 {
-	struct stat st;
-
-	if (!fstat(s->img.fd, &st))
-		s->img.file_size = (uint64_t)st.st_size;
+	find_end_of_file(s);
 	if (s->img.format == PLOOP_FMT_RAW)
 		end = min_u64(end, s->img.file_size);
 	if (end > s->end)
@@ -380,7 +386,25 @@ static int find_size(struct sender *s, uint64_t *size)
 	return rc;
 }
 
-/* what comes last makes the copy an image, one that nobody uses; size: of the file */
+static int stop_tracking(struct sender *s)
+{
+	if (ioctl(s->session.dev.fd, PLOOP_IOC_TRACK_STOP)) {
+		if (errno == EBUSY)
+			return ploop_fail(PLOOP_EXIT_LOOP,
+					  "%s is still written to: stop that with -F COMMAND",
+					  s->session.info.node);
+		return call_failed(s, "end tracking");
+	}
+	s->tracking = false;
+	return 0;
+}
+
+/*
+ * What comes last makes the copy an image, one that nobody uses. It is read
+ * before the end of tracking: that is the last chance to find out that something
+ * was written after all. From then on others may grow the image, say.
+ * size: of the file
+ */
 static int send_header(struct sender *s, uint64_t size)
 {
 	struct ploop_slot *slot = ploop_ring_fill(&s->stream.ring);
@@ -392,6 +416,8 @@ static int send_header(struct sender *s, uint64_t size)
 	rc = ploop_slot_fit(slot, PIECE);
 	if (!rc)
 		rc = read_source(s, slot->buf, 0, HEADER_BYTES);
+	if (!rc)
+		rc = stop_tracking(s);
 	if (rc)
 		return rc;
 	header = (struct ploop1_header *)slot->buf;
@@ -403,19 +429,6 @@ static int send_header(struct sender *s, uint64_t size)
 	slot->size = size;
 	s->sent += HEADER_BYTES;
 	ploop_ring_filled(&s->stream.ring);
-	return 0;
-}
-
-static int stop_tracking(struct sender *s)
-{
-	if (ioctl(s->session.dev.fd, PLOOP_IOC_TRACK_STOP)) {
-		if (errno == EBUSY)
-			return ploop_fail(PLOOP_EXIT_LOOP,
-					  "%s is still written to: stop that with -F COMMAND",
-					  s->session.info.node);
-		return call_failed(s, "end tracking");
-	}
-	s->tracking = false;
 	return 0;
 }
 
@@ -438,9 +451,6 @@ static int send_rest(struct sender *s)
 		rc = find_size(s, &size);
 	if (!rc && size > TAIL_BYTES)
 		rc = send_piece(s, size - TAIL_BYTES, TAIL_BYTES, false);
-	/* the last chance to find out that something was written after all */
-	if (!rc)
-		rc = stop_tracking(s);
 	return rc ? rc : send_header(s, size);
 }
 
