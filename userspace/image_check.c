@@ -263,13 +263,33 @@ int ploop_image_extend(struct ploop_image *img, const struct ploop_image_usage *
 	return ploop_image_sync(img);
 }
 
+/* what was allocated ahead, or written and never named: nobody would use it below another image */
+static int cut_tail(struct ploop_image *img, const struct ploop_image_usage *usage)
+{
+	const uint64_t size = usage->file_clusters * ploop_image_cluster_bytes(img);
+	int rc;
+
+	if (img->file_size <= size)
+		return 0;
+	/* the index may be somebody's last writes, and not durable */
+	rc = ploop_image_sync(img);
+	if (rc)
+		return rc;
+	if (ftruncate(img->fd, (off_t)size))
+		return ploop_fail_errno(PLOOP_EXIT_TRUNCATE, "cannot cut %s to %" PRIu64 " bytes",
+					img->path, size);
+	img->file_size = size;
+	return 0;
+}
+
 /**
  * ploop_image_recover() - make an image that a crash left behind usable
  * @img: a loaded ploop1 image, writable and locked exclusively
  *
- * Checks the index; when it is good, extends the file with zeros as far as the
- * index reaches, and to whole clusters, then removes the mark of use. A
- * damaged image is left as it is.
+ * Checks the index; when it is good, makes the file as long as the index
+ * reaches, with zeros where it was shorter, then removes the mark of use. One
+ * that no crash left behind is extended to whole clusters only. A damaged image
+ * is left as it is.
  *
  * Return: 0 or an exit code.
  */
@@ -286,11 +306,12 @@ int ploop_image_recover(struct ploop_image *img)
 	rc = ploop_image_extend(img, &usage);
 	if (rc)
 		return rc;
-	if (dirty) {
+	if (dirty)
+		rc = cut_tail(img, &usage);
+	if (!rc && dirty)
 		rc = ploop_image_set_in_use(img, false, usage.used);
-		if (rc)
-			return rc;
-	}
+	if (rc)
+		return rc;
 	ploop_note("%s: recovered%s: %" PRIu64 " clusters checked, %" PRIu64
 		   " behind the end of the file filled with zeros%s",
 		   img->path, dirty ? " after a crash" : "", usage.used, usage.beyond_eof,
