@@ -67,6 +67,17 @@ static int stat_file(struct ploop_image *img)
 	return 0;
 }
 
+/*
+ * O_NONBLOCK: do not hang on a FIFO. A file that has a lease, as the driver takes
+ * on what it reads, then says EAGAIN: it goes while we wait.
+ */
+static int open_path(const char *path, int flags)
+{
+	int fd = open(path, flags | O_CLOEXEC | O_NONBLOCK);
+
+	return fd < 0 && errno == EAGAIN ? open(path, flags | O_CLOEXEC) : fd;
+}
+
 /**
  * ploop_image_open() - open an image file; its content is not looked at
  * @img: the image, to be closed by the caller when this succeeds
@@ -81,8 +92,11 @@ int ploop_image_open(struct ploop_image *img, const char *path, bool writable)
 
 	memset(img, 0, sizeof(*img));
 	img->writable = writable;
-	/* O_NONBLOCK: do not hang on a FIFO; files do not care */
-	img->fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
+	img->fd = open_path(path, writable ? O_RDWR : O_RDONLY);
+	/* then ploop_lock_image() says who it is */
+	img->denied = img->fd < 0 && errno == ETXTBSY;
+	if (img->denied)
+		img->fd = open_path(path, O_RDONLY);
 	if (img->fd < 0)
 		return ploop_fail_errno(PLOOP_EXIT_OPEN, "cannot open %s%s", path,
 					writable ? " for writing" : "");
@@ -115,6 +129,9 @@ int ploop_image_reopen(struct ploop_image *img, bool writable)
 	int fd;
 
 	fd = ploop_file_reopen(img->fd, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+	img->denied = fd < 0 && errno == ETXTBSY;
+	if (img->denied)
+		return 0;
 	if (fd < 0)
 		return ploop_fail_errno(PLOOP_EXIT_OPEN, "cannot open %s%s", img->path,
 					writable ? " for writing" : "");

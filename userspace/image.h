@@ -26,6 +26,7 @@
  * @unfinished: the name of a new file until it is whole; NULL when it needs none
  * @fd: the file, or -1
  * @writable: @fd is open for writing
+ * @denied: or would be, but somebody denies that to all others
  * @dev: device of the file's filesystem
  * @ino: inode of the file
  * @format: raw or ploop1
@@ -43,6 +44,7 @@ struct ploop_image {
 	char *unfinished;
 	int fd;
 	bool writable;
+	bool denied;
 	dev_t dev;
 	ino_t ino;
 	enum ploop_format_id format;

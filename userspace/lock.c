@@ -52,6 +52,10 @@ static int set_lock(const struct ploop_image *img, bool exclusive)
 		.l_whence = SEEK_SET,
 	};
 
+	if (img->denied) {
+		errno = EAGAIN;
+		return -1;
+	}
 	return fcntl(img->fd, F_OFD_SETLK, &lock);
 }
 
