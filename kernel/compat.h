@@ -12,6 +12,7 @@
 #include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/version.h>
+#include <linux/workqueue.h>
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
 #error "ploop needs Linux 6.1 or newer"
@@ -39,12 +40,33 @@ typedef fmode_t blk_mode_t;
 #define PLOOP_DISK_RELEASE(fn)	fn
 #endif
 
-/* 6.9: struct file_lock keeps its common part in .c, names start with flc_ */
+/* 6.9: struct file_lock keeps its common part in .c, names start with flc_; leases are of their own */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 9, 0)
 #define PLOOP_FLC(fl, field)	((fl)->fl_##field)
+typedef struct file_lock ploop_lease_t;
+#define lease_manager_operations	lock_manager_operations
+#define ploop_lease_alloc()	locks_alloc_lock()
+#define ploop_lease_free(fl)	locks_free_lock(fl)
+#define ploop_lease_whole(fl)	((fl)->fl_end = OFFSET_MAX)
 #else
 #include <linux/filelock.h>
 #define PLOOP_FLC(fl, field)	((fl)->c.flc_##field)
+typedef struct file_lease ploop_lease_t;
+#define ploop_lease_alloc()	locks_alloc_lease()
+#define ploop_lease_free(fl)	locks_free_lease(fl)
+#define ploop_lease_whole(fl)	do { } while (0)
+#endif
+
+/* 6.19: the owner of a lease has to say whether others have the file open against it */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
+#define PLOOP_LM_OPEN_CONFLICT(fn)
+#else
+#define PLOOP_LM_OPEN_CONFLICT(fn)	.lm_open_conflict = (fn),
+#endif
+
+/* 6.3: the mapping of owners of a mount got a type of its own */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+#define mnt_idmap(mnt)	mnt_user_ns(mnt)
 #endif
 
 /* 6.9: blk_alloc_disk() takes the limits and returns an ERR_PTR */
@@ -183,6 +205,12 @@ static inline bool ploop_stable_writes(struct request_queue *q)
 /* 6.17: struct fileattr got its present name */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
 #define file_kattr	fileattr
+#endif
+
+/* 6.17: what is not unbound says so; one has a new name, and warns when called by the old one */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#define system_dfl_wq	system_unbound_wq
+#define WQ_PERCPU		0
 #endif
 
 #endif /* PLOOP_COMPAT_H */

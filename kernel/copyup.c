@@ -14,13 +14,21 @@
 
 /**
  * struct copy_buf - pages for one copy
- * @bv: the pages; the first comes from the pool
+ * @bv: the pages
  * @nr: how many there are
+ * @reserve: there were none; the only page comes from the pool
  */
 struct copy_buf {
 	struct bio_vec bv[PLOOP_COPY_PAGES];
 	unsigned int nr;
+	bool reserve;
 };
+
+/*
+ * The last buffer is kept, one for all devices: a kernel that clears pages when
+ * they are allocated spends a quarter of a copy on that.
+ */
+static struct copy_buf *spare;
 
 /**
  * ploop_copy_init() - take the memory that lets copies make progress
@@ -44,28 +52,55 @@ void ploop_copy_exit(struct ploop_device *plo)
 
 static struct copy_buf *buf_get(struct ploop_device *plo, u32 len)
 {
-	unsigned int want = clamp_t(u32, DIV_ROUND_UP(len, PAGE_SIZE), 1, PLOOP_COPY_PAGES);
-	struct copy_buf *buf = kmalloc(sizeof(*buf), GFP_NOIO | __GFP_NOWARN);
+	unsigned int want = min_t(u32, DIV_ROUND_UP(len, PAGE_SIZE), PLOOP_COPY_PAGES);
+	struct copy_buf *buf = xchg(&spare, NULL);
 	struct page *page;
 
+	if (buf)
+		return buf;
+	buf = kmalloc(sizeof(*buf), GFP_NOIO | __GFP_NOWARN);
 	if (!buf)
 		return NULL;
-	page = mempool_alloc(&plo->copy_pool, GFP_NOIO);
-	for (buf->nr = 0; page;) {
-		bvec_set_page(&buf->bv[buf->nr++], page, PAGE_SIZE, 0);
-		if (buf->nr == want)
-			break;
+	for (buf->nr = 0; buf->nr < want; buf->nr++) {
 		page = alloc_page(GFP_NOWAIT | __GFP_NOWARN);
+		if (!page)
+			break;
+		bvec_set_page(&buf->bv[buf->nr], page, PAGE_SIZE, 0);
+	}
+	buf->reserve = !buf->nr;
+	if (buf->reserve) {
+		page = mempool_alloc(&plo->copy_pool, GFP_NOIO);
+		bvec_set_page(&buf->bv[buf->nr++], page, PAGE_SIZE, 0);
 	}
 	return buf;
 }
 
+static void buf_free(struct copy_buf *buf)
+{
+	if (!buf)
+		return;
+	while (buf->nr)
+		__free_page(buf->bv[--buf->nr].bv_page);
+	kfree(buf);
+}
+
 static void buf_put(struct ploop_device *plo, struct copy_buf *buf)
 {
-	while (buf->nr > 1)
-		__free_page(buf->bv[--buf->nr].bv_page);
-	mempool_free(buf->bv[0].bv_page, &plo->copy_pool);
-	kfree(buf);
+	if (buf->nr == PLOOP_COPY_PAGES)
+		buf = xchg(&spare, buf);
+	if (buf && buf->reserve)
+		mempool_free(buf->bv[--buf->nr].bv_page, &plo->copy_pool);
+	buf_free(buf);
+}
+
+/**
+ * ploop_copy_cleanup() - give back what all devices share
+ *
+ * Context: process; there is no device.
+ */
+void ploop_copy_cleanup(void)
+{
+	buf_free(xchg(&spare, NULL));
 }
 
 static bool buf_is_zero(const struct copy_buf *buf, u32 len)

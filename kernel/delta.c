@@ -79,6 +79,7 @@ static int open_image(struct ploop_delta *delta, const struct ploop_ctl_chunk *c
 	err = ploop_image_claim(delta, file_inode(client));
 	if (err)
 		goto out_put_engine;
+	ploop_stable_init(delta);
 	err = delta->io->open(delta, client);
 	if (err)
 		goto out_release_image;
@@ -96,6 +97,7 @@ out_put_client:
 
 static void close_image(struct ploop_delta *delta)
 {
+	ploop_stable_pause(delta);
 	delta->io->close(delta);
 	ploop_image_release(delta);
 	ploop_engine_put(delta->io);
@@ -314,9 +316,31 @@ void ploop_delta_clear(struct ploop_device *plo)
 }
 
 /**
+ * ploop_delta_reopen() - open a delta's file once more
+ * @delta: the delta
+ * @rdonly: for reading only
+ *
+ * The host promises nothing about the file until ploop_delta_switch() is done: to
+ * open it for writing would break the promise of one that is read.
+ *
+ * Context: process, may sleep; ctl_mutex.
+ * Return: the file, for ploop_delta_switch(), or an ERR_PTR and nothing changed.
+ */
+struct file *ploop_delta_reopen(struct ploop_delta *delta, bool rdonly)
+{
+	struct file *file;
+
+	ploop_stable_pause(delta);
+	file = delta->io->reopen(delta, rdonly);
+	if (IS_ERR(file))
+		ploop_stable_resume(delta);
+	return file;
+}
+
+/**
  * ploop_delta_switch() - use another opening of a delta's file
  * @delta: the delta
- * @file: from the engine's reopen; taken over, also when this fails
+ * @file: from ploop_delta_reopen(); taken over, also when this fails
  * @rdonly: the driver will only read
  *
  * Bios may go on, except writes to @delta.
@@ -343,6 +367,7 @@ int ploop_delta_switch(struct ploop_delta *delta, struct file *file, bool rdonly
 		ploop_image_set_written(delta, false);
 	ploop_epoch_flip(&delta->plo->epoch);
 	fput(old);
+	ploop_stable_resume(delta);
 	return 0;
 
 out_set_read:
@@ -350,6 +375,7 @@ out_set_read:
 		ploop_image_set_written(delta, false);
 out_put_file:
 	fput(file);
+	ploop_stable_resume(delta);
 	return err;
 }
 

@@ -8,6 +8,7 @@
 #include <linux/types.h>
 
 #include "bitmap.h"
+#include "stable.h"
 
 struct file;
 struct inode;
@@ -101,6 +102,11 @@ struct ploop_index {
  *          payload is copied first [const]
  * @stable_writes: the host asks for stable pages [const]
  * @dirty: something was written since the last successful sync [atomic]
+ * @fast_dirty: the same, by what bypassed its filesystem [atomic]
+ * @times_due: the times of the file are older than what was written [flush_mutex]
+ * @times_next: when they may be updated again, jiffies [flush_mutex]
+ * @stable: the host's promise not to move its blocks
+ * @io_priv: the engine's own data
  * @users: place among the users of @image [images_mutex]
  * @alloc: clusters of the file; of a top delta that runs
  * @index: its index
@@ -128,6 +134,11 @@ struct ploop_delta {
 	bool bounce;
 	bool stable_writes;
 	int dirty;
+	int fast_dirty;
+	bool times_due;
+	unsigned long times_next;
+	struct ploop_stable stable;
+	void *io_priv;
 	struct list_head users;
 	struct ploop_alloc alloc;
 	struct ploop_index index;

@@ -42,6 +42,7 @@ static void free_parts(struct ploop_device *plo)
 {
 	mempool_exit(&plo->io_pool);
 	ploop_copy_exit(plo);
+	ploop_fast_exit(plo);
 	free_percpu(plo->stats);
 	if (plo->index_wq)
 		destroy_workqueue(plo->index_wq);
@@ -77,13 +78,15 @@ static void active_drained(struct percpu_ref *ref)
 
 static int alloc_parts(struct ploop_device *plo)
 {
-	plo->data_wq = alloc_workqueue("ploop%d", WQ_MEM_RECLAIM | WQ_UNBOUND, 0, plo->index);
-	plo->index_wq = alloc_workqueue("ploop%d_index", WQ_MEM_RECLAIM | WQ_UNBOUND, 0,
-					plo->index);
+	/* On the CPU that sends a bio: a worker that is busy there goes on with it, and none is woken. */
+	plo->data_wq = alloc_workqueue("ploop%d", WQ_MEM_RECLAIM | WQ_PERCPU, 0, plo->index);
+	plo->index_wq = alloc_workqueue("ploop%d_index", WQ_MEM_RECLAIM | WQ_PERCPU, 0, plo->index);
 	plo->stats = alloc_percpu(struct ploop_stats);
 	if (!plo->data_wq || !plo->index_wq || !plo->stats)
 		return -ENOMEM;
-	return ploop_request_pool(plo) || ploop_copy_init(plo) ? -ENOMEM : 0;
+	if (ploop_request_pool(plo) || ploop_copy_init(plo) || ploop_fast_init(plo))
+		return -ENOMEM;
+	return 0;
 }
 
 static struct ploop_device *device_alloc(int index)

@@ -40,16 +40,23 @@ static bool must_be_zero(struct ploop_io *io)
 	return bio_op(io->bio) == REQ_OP_WRITE_ZEROES;
 }
 
-/* Holes of 4 KiB blocks only; a zeroing writes the edges as data. */
-static int punch_range(struct ploop_io *io, struct ploop_delta *top, loff_t pos, u32 len)
+/*
+ * Blocks of the file become others, or none: nobody knows where they are. Whole
+ * ones only: the host clears a part of one in its page cache, which may be older
+ * than what is on the disk. A zeroing writes the edges as data.
+ */
+static int change_blocks(struct ploop_io *io, struct ploop_delta *top, loff_t pos, u32 len)
 {
-	loff_t from = round_up(pos, PLOOP_PHYSICAL_BLOCK);
-	loff_t to = round_down(pos + len, PLOOP_PHYSICAL_BLOCK);
+	u32 block = max(PLOOP_PHYSICAL_BLOCK, i_blocksize(file_inode(top->file)));
+	loff_t from = round_up(pos, block), to = round_down(pos + len, block);
 	int err;
 
 	if (from >= to)
 		return must_be_zero(io) ? ploop_write_zeros(top, pos, len) : 0;
-	err = top->io->punch(top, from, to - from);
+	if (must_be_zero(io) && io->bio->bi_opf & REQ_NOUNMAP)
+		err = top->io->zero(top, from, to - from);
+	else
+		err = top->io->punch(top, from, to - from);
 	if (err || !must_be_zero(io))
 		return err;
 	err = ploop_write_zeros(top, pos, from - pos);
@@ -66,12 +73,16 @@ static int clear_in_place(struct ploop_io *io, u64 entry, const struct part *r)
 
 	if (ploop_host_frozen(top))
 		return -EAGAIN;
-	if (test_bit(PLOOP_S_DENSE, &plo->state))
-		return must_be_zero(io) ? ploop_write_zeros(top, pos, r->len) : 0;
-	if (must_be_zero(io) && io->bio->bi_opf & REQ_NOUNMAP)
-		err = top->io->zero(top, pos, r->len);
-	else
-		err = punch_range(io, top, pos, r->len);
+	if (!test_bit(PLOOP_S_DENSE, &plo->state)) {
+		if (!ploop_stable_begin_change(io, top, ploop_entry_iblk(entry)))
+			return -ERESTART;
+		/* It has waited, and held no epoch. */
+		if (ploop_map_lookup(plo->map, r->clu) == entry && plo->top == top)
+			err = change_blocks(io, top, pos, r->len);
+		else
+			err = -ERESTART;
+		ploop_stable_end_change(top, ploop_entry_iblk(entry));
+	}
 	if (err != -EOPNOTSUPP)
 		return err;
 	return must_be_zero(io) ? ploop_write_zeros(top, pos, r->len) : 0;
@@ -160,8 +171,12 @@ void ploop_io_discard(struct ploop_io *io)
 			bio_advance(io->bio, r.len);
 		cond_resched();
 	}
-	if (ploop_must_park(err))
+	if (err == -ERESTART) {
+		ploop_io_leave(io);
+		ploop_io_queue(io);
+	} else if (ploop_must_park(err)) {
 		ploop_io_park(io, err);
-	else
+	} else {
 		ploop_io_end(io, err);
+	}
 }

@@ -128,6 +128,17 @@ int ploop_epoch_quiesce(struct ploop_epoch *ep)
 	return err;
 }
 
+/* All who come from now on are told apart from those who came before. */
+static void turn(struct ploop_epoch *ep, int e)
+{
+	lockdep_assert_held(&ep->mutex);
+	WRITE_ONCE(ep->flips, ep->flips + 1);
+	/* The next epoch is live before anybody is sent there. */
+	percpu_ref_reinit(&ep->ref[!e]);
+	percpu_ref_switch_to_percpu(&ep->ref[!e]);
+	WRITE_ONCE(ep->current_epoch, !e);
+}
+
 /**
  * ploop_epoch_flip() - wait for everybody who may have looked before this call
  * @ep: epochs; when closed there is nobody to wait for
@@ -142,11 +153,45 @@ void ploop_epoch_flip(struct ploop_epoch *ep)
 	mutex_lock(&ep->mutex);
 	e = ep->current_epoch;
 	if (e >= 0) {
-		/* The next epoch is live before anybody is sent there. */
-		percpu_ref_reinit(&ep->ref[!e]);
-		percpu_ref_switch_to_percpu(&ep->ref[!e]);
-		WRITE_ONCE(ep->current_epoch, !e);
+		turn(ep, e);
 		drain(ep, e);
 	}
 	mutex_unlock(&ep->mutex);
+}
+
+/**
+ * ploop_epoch_flip_from() - ploop_epoch_flip() for one who is inside
+ * @ep: epochs
+ * @held: the epoch that the caller holds; out: the one he holds then
+ *
+ * In between he holds none: what he knows from a lookup is void. Many who call
+ * this at a time share a flip.
+ *
+ * Context: process, sleeps as ploop_epoch_close().
+ * Return: false: the epochs are closed, and the caller holds none.
+ */
+bool ploop_epoch_flip_from(struct ploop_epoch *ep, int *held)
+{
+	unsigned long flips;
+	int e;
+
+	/* Whoever flips now waits for us, too. */
+	smp_mb();
+	flips = READ_ONCE(ep->flips);
+	ploop_epoch_put(ep, *held);
+	*held = PLOOP_EPOCH_NONE;
+	mutex_lock(&ep->mutex);
+	e = ep->current_epoch;
+	if (e >= 0 && ep->flips == flips) {
+		turn(ep, e);
+		drain(ep, e);
+		e = !e;
+	}
+	if (e >= 0) {
+		/* It stays the current one until the mutex is free. */
+		percpu_ref_get(&ep->ref[e]);
+		*held = e;
+	}
+	mutex_unlock(&ep->mutex);
+	return e >= 0;
 }

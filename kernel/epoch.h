@@ -16,6 +16,7 @@
  * @current_epoch: the one that takes new users, or PLOOP_EPOCH_NONE [atomic;
  *                 written under @mutex]
  * @mutex: one flip, quiesce, open or close at a time
+ * @flips: how many flips have begun [written under @mutex]
  *
  * Every bio holds a reference from its lookup in the map to its completion.
  * Whoever gives away clusters unmaps them, flips, and thereby waits for all
@@ -26,6 +27,7 @@ struct ploop_epoch {
 	wait_queue_head_t wait;
 	int current_epoch;
 	struct mutex mutex;
+	unsigned long flips;
 };
 
 int ploop_epoch_init(struct ploop_epoch *ep);
@@ -34,6 +36,7 @@ void ploop_epoch_open(struct ploop_epoch *ep);
 void ploop_epoch_close(struct ploop_epoch *ep);
 int ploop_epoch_quiesce(struct ploop_epoch *ep);
 void ploop_epoch_flip(struct ploop_epoch *ep);
+bool ploop_epoch_flip_from(struct ploop_epoch *ep, int *held);
 
 /* Context: any. Return: the epoch held, or PLOOP_EPOCH_NONE when closed. */
 static inline int ploop_epoch_get(struct ploop_epoch *ep)

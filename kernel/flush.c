@@ -161,6 +161,8 @@ int ploop_delta_sync(struct ploop_delta *delta, bool full)
 	int err;
 
 	xchg(&delta->dirty, 0);
+	if (xchg(&delta->fast_dirty, 0))
+		WRITE_ONCE(delta->times_due, true);
 	ploop_stat_inc(plo, PLOOP_STAT_BIO_FSYNC);
 	err = delta->io->sync(delta, full);
 	if (err) {
@@ -258,7 +260,7 @@ static int write_index(struct ploop_delta *delta)
 /* All syncs of a running device are made under flush_mutex: none is under way. */
 static int sync_if_dirty(struct ploop_delta *delta)
 {
-	if (READ_ONCE(delta->dirty))
+	if (READ_ONCE(delta->dirty) || READ_ONCE(delta->fast_dirty))
 		return ploop_delta_sync(delta, false);
 	ploop_stat_inc(delta->plo, PLOOP_STAT_BIO_FLUSH_SKIP);
 	return 0;

@@ -46,8 +46,12 @@ struct ploop_io;
  * @sync: make data and what is needed to find them durable; with @full all
  *        metadata too.
  *
- * A later engine call will hand out stable host mappings, so that mapped
- * clusters can be remapped without a worker.
+ * @hold: keep the host from moving blocks of the file, and set bdev, nowait, inode
+ *        and aops of @delta->stable. Returns NULL, or a literal that says why that
+ *        cannot be, now or ever. From its call on it may call ploop_stable_lose().
+ * @release: undo @hold: nobody uses the places of the blocks any more.
+ * @locate: find the sector of bdev where the unit (PLOOP_UNIT_BYTES) at @pos lies,
+ *        in one piece and written. Returns false when it does not. While held.
  */
 struct ploop_io_ops {
 	const char *name;
@@ -69,6 +73,9 @@ struct ploop_io_ops {
 	int (*truncate)(struct ploop_delta *delta, loff_t size);
 	loff_t (*size)(struct ploop_delta *delta);
 	int (*sync)(struct ploop_delta *delta, bool full);
+	const char *(*hold)(struct ploop_delta *delta);
+	void (*release)(struct ploop_delta *delta);
+	bool (*locate)(struct ploop_delta *delta, loff_t pos, sector_t *sector);
 };
 
 int ploop_engine_register(struct ploop_io_ops *ops);

@@ -25,9 +25,12 @@ static int __init ploop_init(void)
 	err = ploop_request_init();
 	if (err)
 		return err;
-	err = ploop_devices_init();
+	err = ploop_fast_setup();
 	if (err)
 		goto out_request_exit;
+	err = ploop_devices_init();
+	if (err)
+		goto out_fast_cleanup;
 	err = ploop_ctldev_init();
 	if (err)
 		goto out_devices_exit;
@@ -35,6 +38,8 @@ static int __init ploop_init(void)
 
 out_devices_exit:
 	ploop_devices_exit();
+out_fast_cleanup:
+	ploop_fast_cleanup();
 out_request_exit:
 	ploop_request_exit();
 	return err;
@@ -44,6 +49,8 @@ static void __exit ploop_exit(void)
 {
 	ploop_ctldev_exit();
 	ploop_devices_exit();
+	ploop_copy_cleanup();
+	ploop_fast_cleanup();
 	ploop_request_exit();
 }
 

@@ -30,14 +30,14 @@ static int check(struct ploop_device *plo)
 /* The lower delta can be written to after this, by us only. */
 static int open_lower(struct ploop_delta *lower)
 {
-	struct file *file = lower->io->reopen(lower, false);
+	struct file *file = ploop_delta_reopen(lower, false);
 
 	return IS_ERR(file) ? PTR_ERR(file) : ploop_delta_switch(lower, file, false);
 }
 
 static void close_lower(struct ploop_delta *lower)
 {
-	struct file *file = lower->io->reopen(lower, true);
+	struct file *file = ploop_delta_reopen(lower, true);
 	int err = IS_ERR(file) ? PTR_ERR(file) : ploop_delta_switch(lower, file, true);
 
 	if (err)

@@ -77,7 +77,7 @@ void ploop_owner_release(struct ploop_device *plo)
 	dies = is_gone(plo);
 	spin_unlock(&plo->owner_lock);
 	if (dies)
-		queue_work(system_unbound_wq, &plo->owner_work);
+		queue_work(system_dfl_wq, &plo->owner_work);
 }
 
 /**
@@ -90,7 +90,7 @@ void ploop_owner_check(struct ploop_device *plo)
 {
 	lockdep_assert_held(&plo->ctl_mutex);
 	if (plo->owner)
-		queue_work(system_unbound_wq, &plo->owner_work);
+		queue_work(system_dfl_wq, &plo->owner_work);
 }
 
 /**

@@ -32,9 +32,11 @@
  *       images_mutex           registry.c: attached images by inode
  *       formats_lock, engines_lock   registry.c: plug-ins
  *     plo->flush_mutex         one index writeback at a time
+ *       stable->mutex          the host's promise begins or ends
  *       plo->epoch.mutex       one flip, quiesce, open or close at a time
  *       delta->alloc.mutex     image clusters; held over fallocate
  *         plo->free_lock       freed extents
+ *       hostmap->mutex         one change of what is known of a file
  *     plo->move.mutex          the next cluster to move
  *     plo->balloon.mutex       a discard is collected
  *   plo->owner_lock            who tracks writes or froze filesystems
@@ -71,6 +73,7 @@
  * @PLOOP_S_COLLECT: discards are collected for the client
  * @PLOOP_S_MARKING: clusters are being marked as moving: writes to such have to
  *                   wait, because others may still be under way to the old place
+ * @PLOOP_S_SLOW: all I/O goes through the filesystem of the host
  * @PLOOP_S_DEAD: the device is being removed
  */
 enum ploop_state {
@@ -84,6 +87,7 @@ enum ploop_state {
 	PLOOP_S_KEEP_MAPPED,
 	PLOOP_S_COLLECT,
 	PLOOP_S_MARKING,
+	PLOOP_S_SLOW,
 	PLOOP_S_DEAD,
 };
 
@@ -143,6 +147,8 @@ struct ploop_grow {
  *       [quiesced]
  * @map: where each cluster is; NULL on a stopped device: START reads it
  *       [quiesced]
+ * @stable_deltas: deltas whose host promises not to move blocks; without any, a
+ *                 write need not look for them [atomic]
  * @trans: the delta that is merged away, or NULL [quiesced]
  * @below: while merging, the map of the deltas below @trans at the beginning;
  *         used for clusters that are still in @trans [quiesced]
@@ -172,6 +178,7 @@ struct ploop_grow {
  * @flush_mutex: one index writeback at a time; the top changes under it
  * @io_pool: ios that guarantee that bios make progress
  * @copy_pool: pages that guarantee that a copy-up makes progress
+ * @clones: bios on their way to the disks of the host
  * @data_wq: runs ios
  * @index_wq: runs flushes and reclaim; never waited for by @data_wq
  * @flush_work: serves @flushing
@@ -206,6 +213,7 @@ struct ploop_device {
 	struct ploop_delta *slot[PLOOP_MAX_LEVELS + 1];
 	struct ploop_delta *top;
 	struct ploop_map *map;
+	atomic_t stable_deltas;
 	struct ploop_delta *trans;
 	struct ploop_map *below;
 	spinlock_t trans_lock;
@@ -236,6 +244,7 @@ struct ploop_device {
 	struct mutex flush_mutex;
 	mempool_t io_pool;
 	mempool_t copy_pool;
+	mempool_t clones;
 
 	struct workqueue_struct *data_wq;
 	struct workqueue_struct *index_wq;
@@ -372,6 +381,7 @@ void ploop_delta_drop(struct ploop_device *plo, struct ploop_delta *delta);
 int ploop_delta_add(struct ploop_device *plo, const struct ploop_ctl *ctl,
 		    const struct ploop_ctl_chunk *chunk);
 void ploop_delta_clear(struct ploop_device *plo);
+struct file *ploop_delta_reopen(struct ploop_delta *delta, bool rdonly);
 int ploop_delta_switch(struct ploop_delta *delta, struct file *file, bool rdonly);
 int ploop_delta_arm(struct ploop_delta *delta, const struct ploop_map *map);
 int ploop_delta_disarm(struct ploop_delta *delta);
@@ -446,6 +456,7 @@ void ploop_request_exit(void);
 int ploop_request_pool(struct ploop_device *plo);
 void ploop_io_init(struct ploop_io *io, struct ploop_device *plo, struct bio *bio,
 		   work_func_t fn);
+void ploop_request_slow(struct ploop_device *plo, struct bio *bio, unsigned long start);
 void ploop_submit_bio(struct bio *bio);
 void ploop_io_queue(struct ploop_io *io);
 void ploop_io_end(struct ploop_io *io, int err);
@@ -453,6 +464,13 @@ void ploop_io_park(struct ploop_io *io, int err);
 void ploop_io_transferred(struct ploop_io *io, long ret);
 void ploop_unpark_work(struct work_struct *work);
 void ploop_abort(struct ploop_device *plo, const char *why, int err);
+
+/* fast.c */
+int ploop_fast_setup(void);
+void ploop_fast_cleanup(void);
+int ploop_fast_init(struct ploop_device *plo);
+void ploop_fast_exit(struct ploop_device *plo);
+bool ploop_fast_submit(struct ploop_device *plo, struct bio *bio, u64 entry, int epoch);
 
 /* lock.c: cluster locks */
 bool ploop_cluster_trylock(struct ploop_io *io, u32 clu);
@@ -469,6 +487,7 @@ void ploop_io_discard(struct ploop_io *io);
 /* copyup.c: transfers of whole clusters */
 int ploop_copy_init(struct ploop_device *plo);
 void ploop_copy_exit(struct ploop_device *plo);
+void ploop_copy_cleanup(void);
 int ploop_copy_range(struct ploop_device *plo, u64 from, u32 to, u32 off, u32 len,
 		     bool skip_zeros);
 int ploop_write_zeros(struct ploop_delta *delta, loff_t pos, u32 len);
@@ -549,6 +568,15 @@ static inline void ploop_delta_dirty(struct ploop_delta *delta)
 static inline void ploop_delta_wrote(struct ploop_delta *delta, u64 pos, u64 len)
 {
 	ploop_delta_dirty(delta);
+	if (unlikely(rcu_access_pointer(delta->plo->track)) && delta == delta->plo->top)
+		ploop_track_wrote(delta->plo, pos, len);
+}
+
+/* For what went to the host's disk without its filesystem. */
+static inline void ploop_delta_wrote_fast(struct ploop_delta *delta, u64 pos, u64 len)
+{
+	if (!READ_ONCE(delta->fast_dirty))
+		xchg(&delta->fast_dirty, 1);
 	if (unlikely(rcu_access_pointer(delta->plo->track)) && delta == delta->plo->top)
 		ploop_track_wrote(delta->plo, pos, len);
 }

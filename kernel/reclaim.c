@@ -170,8 +170,11 @@ int ploop_reclaim_punch(struct ploop_delta *delta, struct list_head *batch)
 	int err;
 
 	list_for_each_entry(ext, batch, list) {
-		err = delta->io->punch(delta, ploop_iblk_pos(plo, ext->iblk),
-				       ploop_iblk_pos(plo, ext->len));
+		loff_t pos = ploop_iblk_pos(plo, ext->iblk);
+		loff_t len = ploop_iblk_pos(plo, ext->len);
+
+		ploop_stable_forget(delta, pos, len);
+		err = delta->io->punch(delta, pos, len);
 		if (err)
 			return err;
 	}

@@ -82,8 +82,10 @@ void ploop_io_init(struct ploop_io *io, struct ploop_device *plo, struct bio *bi
 static struct ploop_io *io_alloc(struct ploop_device *plo, struct bio *bio)
 {
 	gfp_t gfp = bio->bi_opf & REQ_NOWAIT ? GFP_NOWAIT | __GFP_NOWARN : GFP_NOIO;
-	struct ploop_io *io = mempool_alloc(&plo->io_pool, gfp);
+	/* Past the reserve, as long as that can be. */
+	struct ploop_io *io = kmem_cache_alloc(io_cache, GFP_NOWAIT | __GFP_NOWARN);
 
+	io = io ?: mempool_alloc(&plo->io_pool, gfp);
 	if (io)
 		ploop_io_init(io, plo, bio, io_work);
 	return io;
@@ -257,6 +259,8 @@ static void io_read(struct ploop_io *io)
 		return;
 	}
 	delta = plo->slot[ploop_entry_slot(entry)];
+	ploop_stable_touch(delta, ploop_entry_iblk(entry), ploop_sector_off(plo, sector),
+			   io->bio->bi_iter.bi_size);
 	delta->io->submit(delta, io, ploop_entry_pos(plo, entry) +
 			  ploop_sector_off(plo, sector));
 }
@@ -297,19 +301,20 @@ static void io_work(struct work_struct *work)
 	memalloc_noio_restore(noio);
 }
 
-/*
- * One cluster, and no more than an engine is given at once. The rest goes back
- * to the block layer, which sends it to us when this call has returned.
- */
+/* One cluster, and no more than an engine is given at once. */
+static u32 max_bytes(const struct ploop_device *plo, const struct bio *bio)
+{
+	return min(ploop_cluster_bytes(plo) - ploop_sector_off(plo, bio->bi_iter.bi_sector),
+		   PLOOP_MAX_IO_BYTES);
+}
+
+/* The rest goes back to the block layer, which sends it to us when this call has returned. */
 static struct bio *split(struct ploop_device *plo, struct bio *bio)
 {
-	u32 max = min(ploop_cluster_bytes(plo) -
-		      ploop_sector_off(plo, bio->bi_iter.bi_sector), PLOOP_MAX_IO_BYTES);
+	u32 max = max_bytes(plo, bio);
 	gfp_t gfp = bio->bi_opf & REQ_NOWAIT ? GFP_NOWAIT | __GFP_NOWARN : GFP_NOIO;
 	struct bio *first;
 
-	if (bio->bi_iter.bi_size <= max)
-		return bio;
 	first = bio_split(bio, max >> SECTOR_SHIFT, gfp, &plo->disk->bio_split);
 	if (IS_ERR_OR_NULL(first)) {
 		bio_wouldblock_error(bio);
@@ -321,27 +326,47 @@ static struct bio *split(struct ploop_device *plo, struct bio *bio)
 	return first;
 }
 
-/* Answers a read of a hole at once: no memory, no worker. */
-static bool read_hole(struct ploop_device *plo, struct bio *bio)
+/* No memory, no worker. */
+static void read_hole(struct ploop_device *plo, struct bio *bio)
 {
-	int epoch = ploop_epoch_get(&plo->epoch);
-	unsigned long start;
-	u64 entry;
+	unsigned long start = bio_start_io_acct(bio);
 
-	if (epoch == PLOOP_EPOCH_NONE)
-		return false;
-	entry = ploop_map_lookup(plo->map, ploop_sector_clu(plo, bio->bi_iter.bi_sector));
-	ploop_epoch_put(&plo->epoch, epoch);
-	if (entry)
-		return false;
-	start = bio_start_io_acct(bio);
 	ploop_stat_inc(plo, PLOOP_STAT_BIO_IN);
 	ploop_stat_inc(plo, PLOOP_STAT_BIO_RZERO);
 	ploop_stat_inc(plo, PLOOP_STAT_BIO_OUT);
 	zero_fill_bio(bio);
 	bio_end_io_acct(bio, start);
 	bio_endio(bio);
+}
+
+/*
+ * A read of a hole, or what can go to the host's disk as it is; false for all else.
+ * The epoch is reference enough: STOP waits for it, too.
+ */
+static bool serve_at_once(struct ploop_device *plo, struct bio *bio)
+{
+	int epoch;
+	u64 entry;
+
+	if (bio_op(bio) == REQ_OP_WRITE && !atomic_read(&plo->stable_deltas))
+		return false;
+	epoch = ploop_epoch_get(&plo->epoch);
+	if (epoch == PLOOP_EPOCH_NONE)
+		return false;
+	if (!bio->bi_iter.bi_size || bio->bi_iter.bi_size > max_bytes(plo, bio))
+		goto out_put_epoch;
+	entry = ploop_map_lookup(plo->map, ploop_sector_clu(plo, bio->bi_iter.bi_sector));
+	if (entry && ploop_fast_submit(plo, bio, entry, epoch))
+		return true;
+	if (entry || bio_op(bio) != REQ_OP_READ)
+		goto out_put_epoch;
+	ploop_epoch_put(&plo->epoch, epoch);
+	read_hole(plo, bio);
 	return true;
+
+out_put_epoch:
+	ploop_epoch_put(&plo->epoch, epoch);
+	return false;
 }
 
 static void count_in(struct ploop_device *plo, struct bio *bio)
@@ -353,6 +378,23 @@ static void count_in(struct ploop_device *plo, struct bio *bio)
 		ploop_stat_inc(plo, PLOOP_STAT_BIO_FUA_IN);
 	if (bio_op(bio) == REQ_OP_DISCARD || bio_op(bio) == REQ_OP_WRITE_ZEROES)
 		ploop_stat_inc(plo, PLOOP_STAT_BIO_DISCARD);
+}
+
+/**
+ * ploop_request_slow() - a bio that was submitted goes to a worker after all
+ * @plo: its device; the caller holds a reference to active, which goes with the bio
+ * @bio: the bio; not changed since it came
+ * @start: for accounting
+ *
+ * Context: process, sleeps until there is memory; not a worker of data_wq.
+ */
+void ploop_request_slow(struct ploop_device *plo, struct bio *bio, unsigned long start)
+{
+	struct ploop_io *io = mempool_alloc(&plo->io_pool, GFP_NOIO);
+
+	ploop_io_init(io, plo, bio, io_work);
+	io->start = start;
+	ploop_io_queue(io);
 }
 
 /**
@@ -368,17 +410,18 @@ void ploop_submit_bio(struct bio *bio)
 	bool is_data = bio_op(bio) == REQ_OP_READ || bio_op(bio) == REQ_OP_WRITE;
 	struct ploop_io *io;
 
+	if (is_data && serve_at_once(plo, bio))
+		return;
 	/* STOP waits for this reference, so the device stays as it is. */
 	if (!percpu_ref_tryget_live(&plo->active)) {
 		bio_io_error(bio);
 		return;
 	}
-	if (is_data)
+	if (is_data && bio->bi_iter.bi_size > max_bytes(plo, bio)) {
 		bio = split(plo, bio);
-	if (!bio)
-		goto out_put_active;
-	if (bio_op(bio) == REQ_OP_READ && read_hole(plo, bio))
-		goto out_put_active;
+		if (!bio || serve_at_once(plo, bio))
+			goto out_put_active;
+	}
 	io = io_alloc(plo, bio);
 	if (!io) {
 		bio_wouldblock_error(bio);

@@ -125,7 +125,7 @@ static int retire(struct ploop_delta *old, struct xarray *pages)
 		ploop_abort(old->plo, "image below the snapshot could not be closed", closed);
 	if (err || closed)
 		return -EIO;
-	file = old->io->reopen(old, true);
+	file = ploop_delta_reopen(old, true);
 	err = IS_ERR(file) ? PTR_ERR(file) : ploop_delta_switch(old, file, true);
 	if (err)
 		ploop_warn(old->plo, "%pD4: still open for writing: error %d\n", old->file, err);

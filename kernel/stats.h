@@ -25,6 +25,7 @@
  * @PLOOP_STAT_BIO_PARKED: waits for space or memory
  * @PLOOP_STAT_MAP_SINGLE_WRITES: index pages written
  * @PLOOP_STAT_CLUSTERS_FREED: clusters given back
+ * @PLOOP_STAT_BIO_FAST: bios that bypassed the host's filesystem; not in the original
  * @PLOOP_NR_STATS: number of counters
  *
  * The names are the original's; those that count something this driver does
@@ -49,6 +50,7 @@ enum ploop_stat {
 	PLOOP_STAT_BIO_PARKED,
 	PLOOP_STAT_MAP_SINGLE_WRITES,
 	PLOOP_STAT_CLUSTERS_FREED,
+	PLOOP_STAT_BIO_FAST,
 	PLOOP_NR_STATS
 };
 

@@ -88,6 +88,8 @@ SHOW(delta, struct ploop_delta, ro, "%d", o->rdonly);
 
 SHOW(delta, struct ploop_delta, transparent, "%d", READ_ONCE(o->plo->trans) == o);
 
+SHOW(delta, struct ploop_delta, mapping, "%s", ploop_stable_show(o));
+
 static ssize_t delta_image_show(void *owner, const struct entry *e, char *buf)
 {
 	struct ploop_delta *delta = owner;
@@ -129,6 +131,7 @@ static struct attribute *delta_attrs[] = {
 	&delta_io.attr,
 	&delta_ro.attr,
 	&delta_transparent.attr,
+	&delta_mapping.attr,
 	NULL,
 };
 ATTRIBUTE_GROUPS(delta);
@@ -153,6 +156,7 @@ static const char * const stat_names[PLOOP_NR_STATS] = {
 	[PLOOP_STAT_BIO_PARKED]		= "bio_parked",
 	[PLOOP_STAT_MAP_SINGLE_WRITES]	= "map_single_writes",
 	[PLOOP_STAT_CLUSTERS_FREED]	= "clusters_freed",
+	[PLOOP_STAT_BIO_FAST]		= "bio_fast",
 };
 
 static struct entry stat_entries[PLOOP_NR_STATS];
@@ -343,6 +347,27 @@ static ssize_t tune_dense_store(void *owner, const struct entry *e, const char *
 
 EDIT(tune, struct ploop_device, dense, "%d", test_bit(PLOOP_S_DENSE, &o->state));
 
+/* Whoever holds a file lets go of it before this returns. */
+static ssize_t tune_fast_store(void *owner, const struct entry *e, const char *buf, size_t len)
+{
+	struct ploop_device *plo = owner;
+	unsigned int i;
+	bool on;
+	int err = kstrtobool(buf, &on);
+
+	if (err)
+		return err;
+	if (!mutex_trylock(&plo->ctl_mutex))
+		return -EBUSY;
+	assign_bit(PLOOP_S_SLOW, &plo->state, !on);
+	for (i = 0; i < plo->nr_deltas; i++)
+		ploop_stable_end(plo->level[i]);
+	mutex_unlock(&plo->ctl_mutex);
+	return len;
+}
+
+EDIT(tune, struct ploop_device, fast, "%d", !test_bit(PLOOP_S_SLOW, &o->state));
+
 /* Counts from the next MERGE or GROW on. */
 static ssize_t tune_fsync_max_store(void *owner, const struct entry *e, const char *buf,
 				    size_t len)
@@ -365,6 +390,7 @@ static struct attribute *tune_attrs[] = {
 	&tune_check_zeros.attr,
 	&tune_fsync_max.attr,
 	&tune_dense.attr,
+	&tune_fast.attr,
 	NULL,
 };
 ATTRIBUTE_GROUPS(tune);

@@ -204,6 +204,8 @@ int ploop_write_new(struct ploop_io *io, u64 entry, u32 off, u32 len)
 			ploop_free_cluster(top, p.iblk);
 		return err;
 	}
+	if (len && bio_op(io->bio) == REQ_OP_WRITE)
+		ploop_stable_touch(top, p.iblk, off, len);
 	if (len)
 		count_alloc(plo, entry, len == ploop_cluster_bytes(plo));
 	/* Where the index grows the old place is nobody's. */
@@ -219,6 +221,7 @@ static void write_in_place(struct ploop_io *io, u64 entry)
 	struct ploop_delta *top = plo->top;
 
 	io->pos = ploop_entry_pos(plo, entry) + off;
+	ploop_stable_touch(top, ploop_entry_iblk(entry), off, io->bio->bi_iter.bi_size);
 	top->io->submit(top, io, io->pos);
 }
 

@@ -109,6 +109,20 @@ make_fs()
 	mount -t "$type" "$device" "$dir"
 }
 
+# small_host TYPE SIZE [LOSETUP-OPTION...]: another host in $T/small.
+small_host()
+{
+	SMALL=$(scratch_disk "small$BATS_TEST_NUMBER" "$2" "${@:3}")
+	make_fs "$1" "$SMALL" "$T/small"
+}
+
+small_host_down()
+{
+	! mountpoint -q "$T/small" || umount "$T/small"
+	losetup -d "$SMALL"
+	SMALL=
+}
+
 # has_fs TYPE: can this kernel mount it?
 has_fs()
 {
@@ -320,6 +334,9 @@ attach()
 stop() { wait_for 30 says OK "${1:-$DEV}" stop; }
 
 remove() { wait_for 10 says "$1" control remove "$1"; }
+
+# openable: others may open the images for writing, because nobody uses the places of their blocks.
+openable() { echo 0 >"$SYS/ptune/fast"; }
 
 # detach [DEV]: stopped, cleared, removed.
 detach()

@@ -15,20 +15,6 @@ teardown()
 	finish
 }
 
-# small_host TYPE SIZE [LOSETUP-OPTION...]: another host in $T/small.
-small_host()
-{
-	SMALL=$(scratch_disk "small$BATS_TEST_NUMBER" "$2" "${@:3}")
-	make_fs "$1" "$SMALL" "$T/small"
-}
-
-small_host_down()
-{
-	! mountpoint -q "$T/small" || umount "$T/small"
-	losetup -d "$SMALL"
-	SMALL=
-}
-
 # use DIR: everything once, on an image there.
 use()
 {

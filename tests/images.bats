@@ -229,6 +229,7 @@ bad_entry()
 	good_image "$T/good"
 	good_image "$T/other"
 	attach "$T/good"
+	openable
 	first=$DEV
 	new_device
 	second=$DEV
@@ -236,6 +237,7 @@ bad_entry()
 	expect ETXTBSY "$second" add "$T/good" ro cl="$CL"
 	detach "$first"
 	attach -r "$T/good"
+	openable
 	first=$DEV
 	expect EBUSY "$second" add "$T/good" cl="$CL"
 	expect OK "$second" add "$T/good" ro cl="$CL"

@@ -139,6 +139,7 @@ teardown() { finish; }
 	data verify "$DEV" 2m 3m 2
 	stop
 	expect EINVAL "$DEV" replace 1 "$T/copy" format=1
+	openable
 	expect EBUSY "$DEV" replace 1 "$T/b2"
 	expect OK "$DEV" start
 	data verify "$DEV" 0 2m 1

@@ -94,6 +94,7 @@ refused()
 		refused EINVAL "$T/$image"
 	done
 	refused EBUSY "$T/crashed"
+	openable
 	expect EBUSY "$DEV" snapshot "$T/a"
 	unlocked "$T/good" "$T/small" "$T/large" "$T/v1" "$T/other-cl" "$T/used" "$T/crashed"
 	in_use "$T/a"

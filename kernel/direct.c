@@ -3,6 +3,7 @@
  * I/O engine: direct I/O on a file of a local filesystem, issued by workers.
  */
 #include "ploop.h"
+#include "pin.h"
 
 #include <linux/delay.h>
 #include <linux/falloc.h>
@@ -10,6 +11,7 @@
 #include <linux/highmem.h>
 #include <linux/magic.h>
 #include <linux/module.h>
+#include <linux/mount.h>
 #include <linux/pagemap.h>
 #include <linux/stat.h>
 #include <linux/uio.h>
@@ -112,6 +114,9 @@ static int direct_open(struct ploop_delta *delta, struct file *client)
 	err = drop_page_cache(file);
 	if (err)
 		goto out_put_file;
+	err = ploop_pin_init(delta);
+	if (err)
+		goto out_put_file;
 	delta->file = file;
 	delta->path = file->f_path;
 	path_get(&delta->path);
@@ -173,6 +178,9 @@ static int direct_adopt(struct ploop_delta *delta, struct file *file, bool rdonl
 
 static void direct_close(struct ploop_delta *delta)
 {
+	/* What was written went past the page cache, and perhaps past the file. */
+	invalidate_inode_pages2(delta->file->f_mapping);
+	ploop_pin_exit(delta);
 	path_put(&delta->path);
 	fput(delta->file);
 	delta->file = NULL;
@@ -213,6 +221,7 @@ static int rw_sync(struct ploop_delta *delta, unsigned int dir, struct iov_iter 
 		   loff_t pos)
 {
 	struct file *file = READ_ONCE(delta->file);
+	struct ploop_changer changer;
 	struct kiocb iocb;
 	loff_t start = pos;
 	ssize_t ret;
@@ -223,7 +232,9 @@ static int rw_sync(struct ploop_delta *delta, unsigned int dir, struct iov_iter 
 		iocb.ki_flags |= IOCB_DIRECT;
 		if (dir == WRITE) {
 			file_start_write(file);
+			ploop_pin_begin_change(delta, &changer);
 			ret = file->f_op->write_iter(&iocb, iter);
+			ploop_pin_end_change(delta, &changer);
 			file_end_write(file);
 		} else {
 			ret = file->f_op->read_iter(&iocb, iter);
@@ -314,6 +325,7 @@ static void direct_submit(struct ploop_delta *delta, struct ploop_io *io, loff_t
 {
 	bool is_write = op_is_write(bio_op(io->bio));
 	struct file *file = READ_ONCE(delta->file);
+	struct ploop_changer changer;
 	struct iov_iter iter;
 	long ret;
 
@@ -339,7 +351,9 @@ static void direct_submit(struct ploop_delta *delta, struct ploop_io *io, loff_t
 	if (is_write) {
 		/* The completion may come from another task or an interrupt. */
 		__sb_writers_release(file_inode(file)->i_sb, SB_FREEZE_WRITE);
+		ploop_pin_begin_change(delta, &changer);
 		ret = file->f_op->write_iter(&io->iocb, &iter);
+		ploop_pin_end_change(delta, &changer);
 	} else {
 		ret = file->f_op->read_iter(&io->iocb, &iter);
 	}
@@ -348,10 +362,38 @@ static void direct_submit(struct ploop_delta *delta, struct ploop_io *io, loff_t
 	transfer_put(io);
 }
 
+/*
+ * Not vfs_truncate(): that would want to open the file for writing, which we may
+ * have denied to all.
+ */
+static int set_size(struct ploop_delta *delta, loff_t size)
+{
+	struct iattr attr = { .ia_valid = ATTR_SIZE | ATTR_FORCE, .ia_size = size };
+	struct dentry *dentry = delta->path.dentry;
+	struct ploop_changer changer;
+	int err;
+
+	err = mnt_want_write(delta->path.mnt);
+	if (err)
+		return err;
+	ploop_pin_begin_change(delta, &changer);
+	err = break_lease(d_inode(dentry), O_WRONLY);
+	if (!err) {
+		inode_lock(d_inode(dentry));
+		err = notify_change(mnt_idmap(delta->path.mnt), dentry, &attr, NULL);
+		inode_unlock(d_inode(dentry));
+	}
+	ploop_pin_end_change(delta, &changer);
+	mnt_drop_write(delta->path.mnt);
+	return err;
+}
+
 static int direct_truncate(struct ploop_delta *delta, loff_t size)
 {
-	int err = vfs_truncate(&delta->path, size);
+	int err;
 
+	ploop_stable_forget(delta, round_up(size, ploop_cluster_bytes(delta->plo)), OFFSET_MAX - size);
+	err = set_size(delta, size);
 	ploop_delta_dirty(delta);
 	return err;
 }
@@ -361,9 +403,20 @@ static loff_t direct_size(struct ploop_delta *delta)
 	return i_size_read(file_inode(delta->file));
 }
 
+static int allocate(struct ploop_delta *delta, int mode, loff_t pos, loff_t len)
+{
+	struct ploop_changer changer;
+	int err;
+
+	ploop_pin_begin_change(delta, &changer);
+	err = vfs_fallocate(delta->file, mode, pos, len);
+	ploop_pin_end_change(delta, &changer);
+	return err;
+}
+
 static int direct_prealloc(struct ploop_delta *delta, loff_t pos, loff_t len)
 {
-	int err = vfs_fallocate(delta->file, 0, pos, len);
+	int err = allocate(delta, 0, pos, len);
 
 	ploop_delta_dirty(delta);
 	if (err != -EOPNOTSUPP || direct_size(delta) >= pos + len)
@@ -373,8 +426,7 @@ static int direct_prealloc(struct ploop_delta *delta, loff_t pos, loff_t len)
 
 static int direct_punch(struct ploop_delta *delta, loff_t pos, loff_t len)
 {
-	int err = vfs_fallocate(delta->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				pos, len);
+	int err = allocate(delta, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, pos, len);
 
 	ploop_delta_wrote(delta, pos, len);
 	return err;
@@ -382,11 +434,22 @@ static int direct_punch(struct ploop_delta *delta, loff_t pos, loff_t len)
 
 static int direct_zero(struct ploop_delta *delta, loff_t pos, loff_t len)
 {
-	int err = vfs_fallocate(delta->file, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
-				pos, len);
+	int err = allocate(delta, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, pos, len);
 
 	ploop_delta_wrote(delta, pos, len);
 	return err;
+}
+
+/* Or what looks for files that have changed would not see this one. */
+static void update_times(struct ploop_delta *delta)
+{
+	if (!file_start_write_trylock(delta->file))
+		return;
+	if (!file_update_time(delta->file)) {
+		delta->times_due = false;
+		delta->times_next = jiffies + HZ;
+	}
+	file_end_write(delta->file);
 }
 
 static int direct_sync(struct ploop_delta *delta, bool full)
@@ -394,6 +457,9 @@ static int direct_sync(struct ploop_delta *delta, bool full)
 	/* An ext4 that errors made read-only would report success here. */
 	if (sb_rdonly(file_inode(delta->file)->i_sb))
 		return -EROFS;
+	if (delta->times_due && (full || time_after_eq(jiffies, delta->times_next)))
+		update_times(delta);
+	ploop_pin_check(delta);
 	return vfs_fsync(delta->file, !full);
 }
 
@@ -414,6 +480,9 @@ static struct ploop_io_ops direct_ops = {
 	.truncate	= direct_truncate,
 	.size		= direct_size,
 	.sync		= direct_sync,
+	.hold		= ploop_pin_hold,
+	.release	= ploop_pin_release,
+	.locate		= ploop_pin_locate,
 };
 
 static int __init direct_init(void)
