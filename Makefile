@@ -22,7 +22,7 @@ dkms_dir = $(DESTDIR)/usr/src/ploop-$(VERSION)
 release = $(if $(KDIR),$(shell $(MAKE) -s --no-print-directory -C $(KDIR) kernelrelease))
 module_root = $(DESTDIR)/lib/modules/$(release)
 
-.PHONY: all modules tools install dkms-install uninstall check check-all crash fuzz bench check-debug kunit demo bats lint clean help print-sources
+.PHONY: all modules tools install dkms-install uninstall check check-all crash fuzz bench bench-check check-debug kunit demo bats lint clean help print-sources
 
 all: modules tools		## modules and tools
 
@@ -71,11 +71,15 @@ crash:				## the power-loss matrix: 20 000 states, hours without KVM; goes on wh
 fuzz:				## 15 minutes each of wrong images and wrong streams; goes on from what earlier runs have learnt
 	FUZZ_SECONDS=900 tests/check.sh fuzz
 
-bench:				## what reads, snapshots and merges cost, against their targets
+bench:				## what I/O, snapshots and merges cost, against their targets
+	tests/bench/io
 	tests/bench/read-depth
 	tests/bench/snapshot-stall
 	tests/bench/merge
 	tests/bench/track
+
+bench-check:			## has I/O become dearer against a raw file since tests/bench/io.json?
+	tests/bench/io check
 
 check-debug:			## the suites of tests/debug-subset on the debug kernel (KASAN, lockdep, kmemleak)
 	tests/check.sh debug
