@@ -413,6 +413,7 @@ full_thin_disk()
 {
 	local name
 
+	modprobe -q dm-thin-pool || skip "this kernel has no dm-thin"
 	SMALL=$(scratch_disk thin 300m)
 	dd if=/dev/zero of="$SMALL" bs=1M count=8 status=none
 	dmsetup create fastmeta --table "0 16384 linear $SMALL 0"
