@@ -217,11 +217,22 @@ static void bio_iter(struct bio *bio, unsigned int dir, struct iov_iter *iter)
 	iter->iov_offset = mp_bvec_iter_offset(bio->bi_io_vec, bio->bi_iter) - first->bv_offset;
 }
 
+/* Who asks others before he changes the file finds that it is us. */
+static ssize_t write_iter(struct ploop_delta *delta, struct kiocb *iocb, struct iov_iter *iter)
+{
+	struct ploop_changer changer;
+	ssize_t ret;
+
+	ploop_pin_begin_change(delta, &changer);
+	ret = iocb->ki_filp->f_op->write_iter(iocb, iter);
+	ploop_pin_end_change(delta, &changer);
+	return ret;
+}
+
 static int rw_sync(struct ploop_delta *delta, unsigned int dir, struct iov_iter *iter,
 		   loff_t pos)
 {
 	struct file *file = READ_ONCE(delta->file);
-	struct ploop_changer changer;
 	struct kiocb iocb;
 	loff_t start = pos;
 	ssize_t ret;
@@ -232,9 +243,7 @@ static int rw_sync(struct ploop_delta *delta, unsigned int dir, struct iov_iter 
 		iocb.ki_flags |= IOCB_DIRECT;
 		if (dir == WRITE) {
 			file_start_write(file);
-			ploop_pin_begin_change(delta, &changer);
-			ret = file->f_op->write_iter(&iocb, iter);
-			ploop_pin_end_change(delta, &changer);
+			ret = write_iter(delta, &iocb, iter);
 			file_end_write(file);
 		} else {
 			ret = file->f_op->read_iter(&iocb, iter);
@@ -325,7 +334,6 @@ static void direct_submit(struct ploop_delta *delta, struct ploop_io *io, loff_t
 {
 	bool is_write = op_is_write(bio_op(io->bio));
 	struct file *file = READ_ONCE(delta->file);
-	struct ploop_changer changer;
 	struct iov_iter iter;
 	long ret;
 
@@ -351,9 +359,7 @@ static void direct_submit(struct ploop_delta *delta, struct ploop_io *io, loff_t
 	if (is_write) {
 		/* The completion may come from another task or an interrupt. */
 		__sb_writers_release(file_inode(file)->i_sb, SB_FREEZE_WRITE);
-		ploop_pin_begin_change(delta, &changer);
-		ret = file->f_op->write_iter(&io->iocb, &iter);
-		ploop_pin_end_change(delta, &changer);
+		ret = write_iter(delta, &io->iocb, &iter);
 	} else {
 		ret = file->f_op->read_iter(&io->iocb, &iter);
 	}

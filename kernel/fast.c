@@ -184,7 +184,7 @@ static void fast_end(struct bio *clone)
 static struct ploop_fast *fast_alloc(struct ploop_device *plo, struct block_device *bdev,
 				     struct bio *bio)
 {
-	gfp_t gfp = bio->bi_opf & REQ_NOWAIT ? GFP_NOWAIT | __GFP_NOWARN : GFP_NOIO;
+	gfp_t gfp = ploop_bio_gfp(bio);
 	struct ploop_fast *f = kmem_cache_alloc(fast_cache, GFP_NOWAIT | __GFP_NOWARN);
 
 	f = f ?: mempool_alloc(&plo->clones, gfp);

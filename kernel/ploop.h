@@ -544,6 +544,12 @@ void ploop_sysfs_remove_delta(struct ploop_delta *delta);
 void ploop_sysfs_rename_delta(struct ploop_delta *delta);
 void ploop_event_work(struct work_struct *work);
 
+/* How to find memory for a bio on its way in. */
+static inline gfp_t ploop_bio_gfp(const struct bio *bio)
+{
+	return bio->bi_opf & REQ_NOWAIT ? GFP_NOWAIT | __GFP_NOWARN : GFP_NOIO;
+}
+
 /*
  * Is the host frozen? Asked before calls that would hold a worker, and perhaps
  * the allocator's mutex, until it thaws. It may freeze right after: then they do.
@@ -564,12 +570,18 @@ static inline void ploop_delta_dirty(struct ploop_delta *delta)
 		xchg(&delta->dirty, 1);
 }
 
+/* A note for the client that copies the top's file meanwhile. */
+static inline void ploop_delta_track(struct ploop_delta *delta, u64 pos, u64 len)
+{
+	if (unlikely(rcu_access_pointer(delta->plo->track)) && delta == delta->plo->top)
+		ploop_track_wrote(delta->plo, pos, len);
+}
+
 /* The same for engines and who completes their work, with what was written. */
 static inline void ploop_delta_wrote(struct ploop_delta *delta, u64 pos, u64 len)
 {
 	ploop_delta_dirty(delta);
-	if (unlikely(rcu_access_pointer(delta->plo->track)) && delta == delta->plo->top)
-		ploop_track_wrote(delta->plo, pos, len);
+	ploop_delta_track(delta, pos, len);
 }
 
 /* For what went to the host's disk without its filesystem. */
@@ -577,8 +589,7 @@ static inline void ploop_delta_wrote_fast(struct ploop_delta *delta, u64 pos, u6
 {
 	if (!READ_ONCE(delta->fast_dirty))
 		xchg(&delta->fast_dirty, 1);
-	if (unlikely(rcu_access_pointer(delta->plo->track)) && delta == delta->plo->top)
-		ploop_track_wrote(delta->plo, pos, len);
+	ploop_delta_track(delta, pos, len);
 }
 
 #endif /* PLOOP_H */

@@ -81,7 +81,7 @@ void ploop_io_init(struct ploop_io *io, struct ploop_device *plo, struct bio *bi
 
 static struct ploop_io *io_alloc(struct ploop_device *plo, struct bio *bio)
 {
-	gfp_t gfp = bio->bi_opf & REQ_NOWAIT ? GFP_NOWAIT | __GFP_NOWARN : GFP_NOIO;
+	gfp_t gfp = ploop_bio_gfp(bio);
 	/* Past the reserve, as long as that can be. */
 	struct ploop_io *io = kmem_cache_alloc(io_cache, GFP_NOWAIT | __GFP_NOWARN);
 
@@ -312,7 +312,7 @@ static u32 max_bytes(const struct ploop_device *plo, const struct bio *bio)
 static struct bio *split(struct ploop_device *plo, struct bio *bio)
 {
 	u32 max = max_bytes(plo, bio);
-	gfp_t gfp = bio->bi_opf & REQ_NOWAIT ? GFP_NOWAIT | __GFP_NOWARN : GFP_NOIO;
+	gfp_t gfp = ploop_bio_gfp(bio);
 	struct bio *first;
 
 	first = bio_split(bio, max >> SECTOR_SHIFT, gfp, &plo->disk->bio_split);

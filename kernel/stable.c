@@ -160,15 +160,20 @@ void ploop_stable_lose(struct ploop_delta *delta, const char *why)
 EXPORT_SYMBOL_GPL(ploop_stable_lose);
 
 /**
- * ploop_stable_end() - end the promise; who could use it asks anew
- * @delta: a delta of the device
+ * ploop_stable_end() - end all promises; who could use them asks anew
+ * @plo: the device
  *
  * Context: process, sleeps as ploop_stable_pause(); ctl_mutex.
  */
-void ploop_stable_end(struct ploop_delta *delta)
+void ploop_stable_end(struct ploop_device *plo)
 {
-	ploop_stable_pause(delta);
-	ploop_stable_resume(delta);
+	unsigned int i;
+
+	lockdep_assert_held(&plo->ctl_mutex);
+	for (i = 0; i < plo->nr_deltas; i++) {
+		ploop_stable_pause(plo->level[i]);
+		ploop_stable_resume(plo->level[i]);
+	}
 }
 
 /**

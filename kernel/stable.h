@@ -10,6 +10,7 @@
 #include "hostmap.h"
 
 struct ploop_delta;
+struct ploop_device;
 struct ploop_io;
 
 /**
@@ -54,7 +55,7 @@ void ploop_stable_init(struct ploop_delta *delta);
 void ploop_stable_pause(struct ploop_delta *delta);
 void ploop_stable_resume(struct ploop_delta *delta);
 void ploop_stable_lose(struct ploop_delta *delta, const char *why);
-void ploop_stable_end(struct ploop_delta *delta);
+void ploop_stable_end(struct ploop_device *plo);
 void ploop_stable_touch(struct ploop_delta *delta, u32 iblk, u32 off, u32 len);
 bool ploop_stable_begin_change(struct ploop_io *io, struct ploop_delta *delta, u32 iblk);
 void ploop_stable_end_change(struct ploop_delta *delta, u32 iblk);

@@ -169,15 +169,6 @@ static void drain(struct ploop_device *plo)
 	flush_work(&plo->event_work);
 }
 
-/* Others may have the files of a stopped device: nothing asks for their places. */
-static void let_files_go(struct ploop_device *plo)
-{
-	unsigned int i;
-
-	for (i = 0; i < plo->nr_deltas; i++)
-		ploop_stable_end(plo->level[i]);
-}
-
 /* After ABORT nothing more is written, so there is nothing to flush. */
 static int close_images(struct ploop_device *plo)
 {
@@ -231,7 +222,8 @@ int ploop_stop(struct ploop_device *plo, struct block_device *bdev)
 	ploop_balloon_stop(plo);
 	ploop_track_stop(plo);
 	drain(plo);
-	let_files_go(plo);
+	/* Others may have the files of a stopped device: nothing asks for their places. */
+	ploop_stable_end(plo);
 	err = close_images(plo);
 	if (err)
 		ploop_err(plo, "stopped, but the image could not be closed: error %d\n", err);

@@ -351,7 +351,6 @@ EDIT(tune, struct ploop_device, dense, "%d", test_bit(PLOOP_S_DENSE, &o->state))
 static ssize_t tune_fast_store(void *owner, const struct entry *e, const char *buf, size_t len)
 {
 	struct ploop_device *plo = owner;
-	unsigned int i;
 	bool on;
 	int err = kstrtobool(buf, &on);
 
@@ -360,8 +359,7 @@ static ssize_t tune_fast_store(void *owner, const struct entry *e, const char *b
 	if (!mutex_trylock(&plo->ctl_mutex))
 		return -EBUSY;
 	assign_bit(PLOOP_S_SLOW, &plo->state, !on);
-	for (i = 0; i < plo->nr_deltas; i++)
-		ploop_stable_end(plo->level[i]);
+	ploop_stable_end(plo);
 	mutex_unlock(&plo->ctl_mutex);
 	return len;
 }

@@ -149,6 +149,7 @@ int ploop_image_survey(const struct ploop_image *img, struct ploop_image_usage *
 		       unsigned char **used);
 int ploop_image_check(const struct ploop_image *img, struct ploop_image_usage *usage);
 int ploop_image_extend(struct ploop_image *img, const struct ploop_image_usage *usage);
+int ploop_image_cut(struct ploop_image *img, const struct ploop_image_usage *usage);
 int ploop_image_recover(struct ploop_image *img);
 
 /* image_shared.c */

@@ -263,23 +263,40 @@ int ploop_image_extend(struct ploop_image *img, const struct ploop_image_usage *
 	return ploop_image_sync(img);
 }
 
-/* what was allocated ahead, or written and never named: nobody would use it below another image */
-static int cut_tail(struct ploop_image *img, const struct ploop_image_usage *usage)
+/**
+ * ploop_image_cut() - cut off what is behind the last cluster in use
+ * @img: the image, writable
+ * @usage: of its index, which is in order
+ *
+ * A shorter file stays as it is. Not durable by itself.
+ *
+ * Return: 0 or an exit code.
+ */
+int ploop_image_cut(struct ploop_image *img, const struct ploop_image_usage *usage)
 {
 	const uint64_t size = usage->file_clusters * ploop_image_cluster_bytes(img);
-	int rc;
 
 	if (img->file_size <= size)
 		return 0;
-	/* the index may be somebody's last writes, and not durable */
-	rc = ploop_image_sync(img);
-	if (rc)
-		return rc;
 	if (ftruncate(img->fd, (off_t)size))
 		return ploop_fail_errno(PLOOP_EXIT_TRUNCATE, "cannot cut %s to %" PRIu64 " bytes",
 					img->path, size);
 	img->file_size = size;
 	return 0;
+}
+
+/* what was allocated ahead, or written and never named: nobody would use it below another image */
+static int cut_tail(struct ploop_image *img, const struct ploop_image_usage *usage)
+{
+	int rc;
+
+	if (img->file_size <= usage->file_clusters * ploop_image_cluster_bytes(img))
+		return 0;
+	/* the index may be somebody's last writes, and not durable */
+	rc = ploop_image_sync(img);
+	if (rc)
+		return rc;
+	return ploop_image_cut(img, usage);
 }
 
 /**

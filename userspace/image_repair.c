@@ -322,19 +322,13 @@ static int punch(const struct ploop_image *img, uint64_t from, uint64_t to, void
 static int trim(struct ploop_image *img)
 {
 	struct ploop_findings left;
-	uint64_t size;
 	int rc;
 
 	/* nothing is given away on the word of an index that is not in order */
 	rc = ploop_image_map(img, &left.usage, &left.used);
 	if (rc)
 		return rc;
-	size = left.usage.file_clusters * ploop_image_cluster_bytes(img);
-	if (size < img->file_size && ftruncate(img->fd, (off_t)size))
-		rc = ploop_fail_errno(PLOOP_EXIT_TRUNCATE, "cannot cut %s to %" PRIu64 " bytes",
-				      img->path, size);
-	else if (size < img->file_size)
-		img->file_size = size;
+	rc = ploop_image_cut(img, &left.usage);
 	if (!rc)
 		rc = each_gap(img, &left, punch, NULL);
 	ploop_findings_free(&left);
