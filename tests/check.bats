@@ -1,151 +1,14 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-only
-# `ploop check`: each kind of damage, what is said about it, what a repair makes of it, and what a repair leaves that
-# is killed at any of its writes. Images are made and read without the driver, so that they can be wrong.
+# `ploop check`: each kind of damage, what is said about it, and what a repair makes of it. Images are made and read
+# without the driver, so that they can be wrong.
 
 load helpers
 load stack
-
-PLOOP=$TOP/userspace/ploop
-IN_USE=44
-DIRTY=0x746f6e59
-WITH_EXTENSION=0x312e3276
-FLAGS=52
-EXTENSION=56
+load damage
 
 setup_file() { host_up 1g; }
 teardown_file() { host_down; }
-
-setup()
-{
-	begin
-	cd "$T" || return
-	clusters 6
-	CLUSTER=$((512 << CL))
-}
-
-teardown()
-{
-	cd /
-	finish
-}
-
-ploop() { "$PLOOP" "$@" 3>&-; }
-
-# exits CODE ARG...: ploop ends so; its messages go to $T/said.
-exits()
-{
-	local want=$1 got=0
-
-	shift
-	ploop "$@" >"$T/said" 2>&1 || got=$?
-	[[ $got == "$want" ]] || fail "ploop $*: exit status $got instead of $want: $(<"$T/said")"
-}
-
-said() { grep -q -e "$1" "$T/said" || fail "not said: $1, but: $(<"$T/said")"; }
-
-# found IMAGE FIELD: what check says about it.
-found() { ploop check --json "$1" 2>/dev/null | jq -r ".[0].$2"; }
-
-# --- images, and the disks that are in them
-
-# What an entry counts.
-unit_of() { [[ $(head -c 16 "$1") == WithoutFreeSpace ]] && printf %d $((1 << CL)) || printf 1; }
-
-file_clusters() { printf %d $(($(stat -c %s "$1") / CLUSTER)); }
-
-point() { set_entry "$1" "$2" $(($3 * $(unit_of "$1"))); }
-
-# place IMAGE FROM TO: these clusters of the disk get places at the end of the file, in reverse order.
-place()
-{
-	local clu at
-
-	for ((clu = $3; clu >= $2; clu--)); do
-		at=$(file_clusters "$1")
-		dd if=pattern of="$1" bs="$CLUSTER" skip="$clu" seek="$at" count=1 conv=notrunc status=none
-		point "$1" "$clu" "$at"
-	done
-}
-
-# filled IMAGE VERSION [SIZE]: with clusters 0 to 11 and 200 to 203 of the pattern; 300m has two clusters of index. Made
-# once for all tests.
-filled()
-{
-	local model=$HOST/filled-$2-${3:-8m}
-
-	if [[ ! -e $model ]]; then
-		truncate -s 8m pattern
-		data write pattern 0 8m 1
-		new_image model "${3:-8m}" "$2"
-		place model 0 11
-		place model 200 203
-		data poke model $FLAGS 32 0
-		mv model "$model"
-	fi
-	cp --sparse=always "$model" "$1"
-}
-
-# same_disk IMAGE: the disk in it, as it is now, right or wrong, is the one in $T/before.
-same_disk()
-{
-	data disk "$1" >now
-	cmp now before
-}
-
-# good IMAGE: nothing is left to say about it, here or elsewhere.
-good()
-{
-	exits 0 check "$1"
-	fails grep -q 'have no entry\|nothing is used' said
-	check_image "$1"
-	fails in_use "$1"
-}
-
-# not_written COMMAND...: to a.
-not_written()
-{
-	local before
-
-	before=$(hash_of a)
-	"$@"
-	[[ $(hash_of a) == "$before" ]] || fail "written: $*"
-}
-
-# only_reported STATUS: nobody writes without being asked, and --repair with -r is a mistake.
-only_reported()
-{
-	not_written exits "$1" check a
-	not_written exits "$1" check -f a
-	not_written exits "$1" check -r -f a
-	not_written exits 38 check -r --repair a
-}
-
-# mended STATUS: a is wrong in this way; then it is good and has the same disk.
-mended()
-{
-	data disk a >before
-	only_reported "$1"
-	exits 0 check --repair a
-	said repaired
-	good a
-	same_disk a
-	not_written exits 0 check --repair a
-}
-
-# --- kinds of damage
-
-# Two clusters with the place of a third one, and two with that of the last.
-duplicate()
-{
-	local at
-
-	at=$(($(entry "$1" 5) / $(unit_of "$1")))
-	point "$1" 100 "$at"
-	point "$1" 2 "$at"
-	at=$(($(entry "$1" 200) / $(unit_of "$1")))
-	point "$1" 250 "$at"
-}
 
 @test "a good image of either version: nothing to say, nothing to do" {
 	local version
@@ -213,7 +76,7 @@ duplicate()
 	not_written exits 11 merge top a
 	said 'ploop check --repair'
 	not_written exits 11 grow -s 300m a
-	data poke a $IN_USE 32 $DIRTY
+	data poke a "$IN_USE" 32 "$DIRTY"
 	not_written exits 11 mount a
 	mended 11
 }
@@ -250,7 +113,7 @@ hopeless()
 	hopeless 'far behind the end'
 	duplicate a
 	truncate -s +100k a
-	data poke a $IN_USE 32 $DIRTY
+	data poke a "$IN_USE" 32 "$DIRTY"
 	hopeless 'restore the image from a backup'
 	rm a
 	filled a 2 300m
@@ -307,11 +170,11 @@ hopeless()
 
 @test "left in use by a crash: with and without damage" {
 	filled a 2
-	data poke a $IN_USE 32 $DIRTY
+	data poke a "$IN_USE" 32 "$DIRTY"
 	mended 37
-	data poke a $IN_USE 32 1
+	data poke a "$IN_USE" 32 1
 	mended 37
-	data poke a $IN_USE 32 $DIRTY
+	data poke a "$IN_USE" 32 "$DIRTY"
 	duplicate a
 	truncate -s +5000 a
 	mended 11
@@ -365,18 +228,18 @@ hopeless()
 
 @test "a header that says empty" {
 	filled a 2
-	data poke a $FLAGS 32 1
+	data poke a "$FLAGS" 32 1
 	[[ $(found a false_empty) == true ]]
 	mended 0
-	[[ $(data peek a $FLAGS 32) == 0 ]]
+	[[ $(data peek a "$FLAGS" 32) == 0 ]]
 }
 
 # An image with an extension behind its last cluster.
 extended()
 {
 	filled "$1" 2
-	data poke "$1" $IN_USE 32 $WITH_EXTENSION
-	data poke "$1" $EXTENSION 64 $(($(file_clusters "$1") * 64))
+	data poke "$1" "$IN_USE" 32 "$WITH_EXTENSION"
+	data poke "$1" "$EXTENSION" 64 $(($(file_clusters "$1") * 64))
 	truncate -s "+$CLUSTER" "$1"
 }
 
@@ -386,7 +249,7 @@ extended()
 	not_written exits 0 check --repair a
 	duplicate a
 	mended 11
-	[[ $(data peek a $EXTENSION 64) == 0 ]]
+	[[ $(data peek a "$EXTENSION" 64) == 0 ]]
 }
 
 @test "an extension goes when the driver uses the image, and nobody looks for it any more" {
@@ -394,10 +257,10 @@ extended()
 	not_written attach -r a
 	not_written detach
 	attach a
-	[[ $(data peek a $EXTENSION 64) == 0 ]]
+	[[ $(data peek a "$EXTENSION" 64) == 0 ]]
 	data write "$DEV" $((50 * CLUSTER)) "$CLUSTER" 9
 	detach
-	[[ $(data peek a $EXTENSION 64) == 0 ]]
+	[[ $(data peek a "$EXTENSION" 64) == 0 ]]
 	fails in_use a
 	check_image a
 }
@@ -440,6 +303,54 @@ extended()
 	[[ $(ploop check --json missing a 2>/dev/null | jq -c 'map([.status, .image])') == "[[4,\"missing\"],[0,\"$T/a\"]]" ]]
 }
 
+@test "holes are filled with zeros when that is asked for" {
+	local size sum
+
+	filled a 2
+	size=$(stat -c %s a)
+	# A hole within a cluster in use, an unwritten part in another, and a hole at the end.
+	fallocate -p -o $((2 * CLUSTER + 4096)) -l 4096 a
+	fallocate -p -o $((4 * CLUSTER)) -l 8192 a
+	fallocate -o $((4 * CLUSTER)) -l 8192 a
+	truncate -s $((size += CLUSTER)) a
+	data disk a >before
+	sum=$(sha256sum <a)
+	fails data dense a 0 "$size"
+	not_written exits 0 check a
+	not_written exits 38 check -r --fill-holes a
+	data poke a "$IN_USE" 32 "$DIRTY"
+	not_written exits 37 check --fill-holes a
+	exits 0 check --repair a
+	truncate -s "$size" a
+	exits 0 check --fill-holes a
+	said 'bytes of holes filled with zeros'
+	data dense a 0 "$size"
+	[[ $(sha256sum <a) == "$sum" ]]
+	same_disk a
+	not_written exits 0 check --fill-holes a
+	said ' 0 bytes of holes'
+	fallocate -p -o $((3 * CLUSTER)) -l 4096 a
+	[[ $(ploop check --json --fill-holes a | jq -c '.[0] | [.status, .repaired, .filled]') == '[0,false,4096]' ]]
+}
+
+@test "no space to fill holes: the image stays as it was" {
+	local disk sum
+
+	disk=$(scratch_disk small 16m)
+	make_fs ext4 "$disk" "$T/small"
+	losetup -d "$disk"
+	filled a 2
+	truncate -s 32m a
+	cp --sparse=always a small/a
+	sum=$(sha256sum <a)
+	exits 7 check --fill-holes small/a
+	said 'No space left'
+	[[ $(sha256sum <small/a) == "$sum" ]]
+	exits 0 check --repair small/a
+	exits 0 check --fill-holes small/a
+	data dense small/a 0 "$(stat -c %s small/a)"
+}
+
 @test "files of an attached image are refused, but for those that are only read" {
 	filled a 2
 	new_image b 8m 2
@@ -450,129 +361,4 @@ extended()
 	exits 0 check a
 	exits 0 umount b
 	exits 0 check --repair a b
-}
-
-# --- a repair that ends early
-
-# All at once, but for what cannot be repaired.
-all_damage()
-{
-	filled a "$1" "$2"
-	set_entry a 9 0
-	set_entry a 10 0
-	duplicate a
-	point a $(($(data peek a 32 32) + 5)) 7
-	point a 60 30
-	truncate -s +5000 a
-	data poke a $FLAGS 32 1
-	data disk a >before
-}
-
-# killed_at CALL N: the repair of a copy, before its Nth call of this name in any thread. Sets STATUS.
-killed_at()
-{
-	STATUS=0
-	cp --sparse=always a b
-	strace -f -qq -e trace="$1" -e inject="$1:signal=KILL:when=$2" -o trace "$PLOOP" check --repair b >said 2>&1 3>&- ||
-		STATUS=$?
-}
-
-# damage IMAGE: how much there is of each kind that counts.
-damage() { ploop check --json "$1" 2>/dev/null | jq -r '.[0] | .duplicates, .outside_disk, .beyond_end, .nowhere'; }
-
-# No worse than a: the same disk, no more of any damage; and the next repair succeeds.
-no_worse()
-{
-	local i now
-
-	same_disk b || fail "the disk is another one" || return 1
-	mapfile -t now < <(damage b)
-	((${#now[@]} == 4)) || fail "it cannot be checked" || return 1
-	for i in "${!now[@]}"; do
-		((now[i] <= BEFORE[i])) || fail "damage: ${now[*]}, before ${BEFORE[*]}" || return 1
-	done
-	exits 0 check --repair b
-	good b
-	same_disk b
-}
-
-kill_all()
-{
-	local call n kills=0
-
-	mapfile -t BEFORE < <(damage a)
-	for call in pwrite64 fsync ftruncate fallocate; do
-		for ((n = 1; n < 50; n++)); do
-			killed_at $call $n
-			((STATUS == 137)) || break
-			kills=$((kills + 1))
-			no_worse || fail "after $call $n: $(<trace)"
-		done
-		# There was no Nth call.
-		((STATUS == 0)) || fail "$call $n: exit status $STATUS: $(<said)"
-		good b
-		same_disk b
-	done
-	echo "# killed $kills times"
-	((kills >= 10))
-}
-
-@test "a repair killed at each of its writes leaves an image that is no worse" {
-	all_damage 2 8m
-	kill_all
-}
-
-@test "a repair killed at each of its writes, version 1, two clusters of index, left in use" {
-	all_damage 1 300m
-	data poke a $IN_USE 32 $DIRTY
-	kill_all
-}
-
-# order PATTERN: of what the repair of a does: data of the file, header, index pages, cuts, holes, syncs.
-order()
-{
-	local got
-
-	strace -f -qq -e trace=pwrite64,fsync,ftruncate,fallocate -o trace "$PLOOP" check --repair a >said 2>&1 3>&-
-	got=$(awk -v index_end=$((2 * CLUSTER)) '
-		/fsync\(/ { c = "s" }
-		/ftruncate\(/ { c = "t" }
-		/fallocate\(/ { c = "p" }
-		/pwrite64\(/ {
-			# Or "unfinished", where threads write at once.
-			match($0, /, [0-9]+, [0-9]+(\)| <)/)
-			split(substr($0, RSTART + 2, RLENGTH - 3), n, ", ")
-			c = n[1] == 64 ? "H" : n[2] < index_end ? "I" : "d"
-		}
-		/fsync\(|ftruncate\(|fallocate\(|pwrite64\(/ { printf "%s", c }' trace)
-	[[ $got =~ $1 ]] || fail "$got is not $1"
-}
-
-@test "each step of a repair is durable before the next one" {
-	# Extended, and the same for the copies; their holes may be punched.
-	all_damage 2 300m
-	order '^Hs(ts)?t?[dp]+sI+s[tp]*s*Hs$'
-	rm a
-	filled a 2 300m
-	set_entry a 4 0
-	order '^Hsp+sHs$'
-}
-
-@test "no space for copies: the image stays as it was" {
-	local disk
-
-	disk=$(scratch_disk small 16m)
-	make_fs ext4 "$disk" "$T/small"
-	losetup -d "$disk"
-	filled a 2
-	duplicate a
-	cp a small/a
-	data disk a >before
-	dd if=/dev/zero of=small/ballast bs=4k status=none 2>/dev/null || true
-	fails ploop check --repair small/a
-	same_disk small/a
-	rm small/ballast
-	exits 0 check --repair small/a
-	good small/a
-	same_disk small/a
 }

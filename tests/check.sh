@@ -76,7 +76,7 @@ suite_jobs()
 					space | userpage)
 					[[ $kernel == "${2%% *}" ]] || continue
 					;;
-				balloon | balloonctl | check | cli | collect | copy | discard | faults | fuzz | grow | images | offline | property | stack)
+				balloon | balloonctl | check | cli | collect | copy | discard | faults | fuzz | grow | images | offline | property | repair | stack)
 					[[ $kernel == "${2##* }" ]] || continue
 					;;
 				esac

@@ -5,19 +5,15 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include <linux/fiemap.h>
-#include <linux/fs.h>
 #include <linux/ploop.h>
 
+#include "fiemap.h"
 #include "report.h"
 #include "size.h"
 
-/* so many extents are asked for at once */
-#define EXTENTS		512
 #define DECIMAL		10
 
 /* where the filesystem begins on the device, bytes */
@@ -44,52 +40,30 @@ static bool is_free(const struct fiemap_extent *extent)
 	return (extent->fe_flags & ~FIEMAP_EXTENT_LAST) == FIEMAP_EXTENT_UNWRITTEN;
 }
 
-/* position: moved behind what was read; skipped: bytes that are not free */
-static int take_extents(const struct fiemap *map, uint64_t start, struct ploop_ranges *ranges,
-			uint64_t *position, uint64_t *skipped)
+/*
+ * size: of the balloon, bytes
+ * start: where the filesystem begins on the device
+ * ranges: what was found
+ * skipped: bytes that are not free
+ */
+struct search {
+	uint64_t size;
+	uint64_t start;
+	struct ploop_ranges *ranges;
+	uint64_t skipped;
+};
+
+static int take(const struct fiemap_extent *extent, void *data)
 {
-	int rc = 0;
+	struct search *search = data;
 
-	for (uint32_t i = 0; i < map->fm_mapped_extents && !rc; i++) {
-		const struct fiemap_extent *extent = &map->fm_extents[i];
-
-		*position = extent->fe_logical + extent->fe_length;
-		if (extent->fe_flags & FIEMAP_EXTENT_LAST)
-			*position = UINT64_MAX;
-		if (is_free(extent))
-			rc = ploop_ranges_add(ranges, start + extent->fe_physical,
-					      extent->fe_length);
-		else
-			*skipped += extent->fe_length;
-	}
-	return rc;
-}
-
-static int read_extents(const struct ploop_balloon *balloon, struct fiemap *map, uint64_t start,
-			struct ploop_ranges *ranges)
-{
-	uint64_t position = 0, skipped = 0;
-	int rc = 0;
-
-	while (position < balloon->size && !rc) {
-		*map = (struct fiemap){
-			.fm_start = position,
-			.fm_length = balloon->size - position,
-			.fm_flags = FIEMAP_FLAG_SYNC,
-			.fm_extent_count = EXTENTS,
-		};
-		if (ioctl(balloon->fd, FS_IOC_FIEMAP, map))
-			return ploop_fail_errno(PLOOP_EXIT_READ,
-						"cannot read where the balloon in %s has its blocks",
-						balloon->dir);
-		if (!map->fm_mapped_extents)
-			break;
-		rc = take_extents(map, start, ranges, &position, &skipped);
-	}
-	if (skipped && !rc)
-		ploop_note("%" PRIu64 " bytes of the balloon in %s hold data, and are left alone",
-			   skipped, balloon->dir);
-	return rc;
+	if (extent->fe_logical >= search->size)
+		return 0;
+	if (is_free(extent))
+		return ploop_ranges_add(search->ranges, search->start + extent->fe_physical,
+					extent->fe_length);
+	search->skipped += extent->fe_length;
+	return 0;
 }
 
 /**
@@ -101,16 +75,19 @@ static int read_extents(const struct ploop_balloon *balloon, struct fiemap *map,
  */
 int ploop_balloon_blocks(const struct ploop_balloon *balloon, struct ploop_ranges *ranges)
 {
-	struct fiemap *map = malloc(sizeof(*map) + EXTENTS * sizeof(*map->fm_extents));
-	uint64_t start;
+	struct search search = { .size = balloon->size, .ranges = ranges };
 	int rc;
 
 	*ranges = (struct ploop_ranges){ 0 };
-	if (!map)
-		return ploop_fail_memory();
-	rc = filesystem_start(balloon, &start);
+	rc = filesystem_start(balloon, &search.start);
 	if (!rc)
-		rc = read_extents(balloon, map, start, ranges);
-	free(map);
+		rc = ploop_fiemap_walk(balloon->fd, FIEMAP_FLAG_SYNC, take, &search);
+	if (rc < 0)
+		return ploop_fail_errno(PLOOP_EXIT_READ,
+					"cannot read where the balloon in %s has its blocks",
+					balloon->dir);
+	if (search.skipped && !rc)
+		ploop_note("%" PRIu64 " bytes of the balloon in %s hold data, and are left alone",
+			   search.skipped, balloon->dir);
 	return rc;
 }

@@ -16,7 +16,7 @@
 #include "report.h"
 
 const char ploop_check_usage[] =
-	"Usage: ploop check [-f] [-r | --repair] [--json] IMAGE...\n"
+	"Usage: ploop check [-f] [-r | [--repair] [--fill-holes]] [--json] IMAGE...\n"
 	"\n"
 	"Checks ploop1 images that are not attached: header, index, and the clusters of\n"
 	"the file. Of several images, base first and top last, also whether they fit.\n"
@@ -25,7 +25,10 @@ const char ploop_check_usage[] =
 	"            zeros, extend the file to whole clusters, copy clusters that share a\n"
 	"            place, remove entries behind the disk, give back clusters without an\n"
 	"            entry, and remove the mark that a crash left\n"
-	"  -r        never write, as without --repair\n"
+	"  --fill-holes\n"
+	"            then write zeros to all holes of good images, for OpenVZ tools, which\n"
+	"            take no image with holes on ext4; it takes the space of the whole file\n"
+	"  -r        never write, as without --repair and --fill-holes\n"
 	"  -f        check also what was closed cleanly, which is always done\n"
 	"  --json    print JSON\n"
 	"  -h        show this help\n"
@@ -35,10 +38,12 @@ const char ploop_check_usage[] =
 
 /*
  * repair: of what was asked for
+ * fill: holes of what is good
  * json: the results, or NULL
  */
 struct check_args {
 	bool repair;
+	bool fill;
 	struct json_object *json;
 };
 
@@ -47,6 +52,7 @@ struct check_args {
  * loaded: its header is good
  * examined: there are findings
  * repaired: it was written to
+ * filled: bytes of its holes that are zeros now
  * rc: the verdict
  */
 struct checked {
@@ -55,6 +61,7 @@ struct checked {
 	bool loaded;
 	bool examined;
 	bool repaired;
+	uint64_t filled;
 	int rc;
 };
 
@@ -121,12 +128,22 @@ static int examine(struct checked *checked)
 	return rc;
 }
 
+static int fill_holes(struct checked *checked, const struct check_args *args)
+{
+	const int rc = ploop_image_fill_holes(&checked->image, &checked->filled);
+
+	if (!rc && !args->json)
+		printf("%s: %" PRIu64 " bytes of holes filled with zeros\n", checked->image.path,
+		       checked->filled);
+	return rc;
+}
+
 static int check_image(struct checked *checked, const struct check_args *args)
 {
 	struct ploop_image *img = &checked->image;
 	int rc;
 
-	rc = ploop_lock_image(img, args->repair);
+	rc = ploop_lock_image(img, args->repair || args->fill);
 	if (!rc)
 		rc = ploop_image_load(img, PLOOP_FMT_PLOOP1);
 	if (rc)
@@ -147,7 +164,8 @@ static int check_image(struct checked *checked, const struct check_args *args)
 		       checked->findings.usage.used, img->clusters);
 		print_remarks(img, &checked->findings);
 	}
-	return judge(img, &checked->findings);
+	rc = judge(img, &checked->findings);
+	return rc || !args->fill ? rc : fill_holes(checked, args);
 }
 
 static void add_findings(struct json_object *object, const struct checked *checked)
@@ -175,6 +193,7 @@ static void add_json(struct json_object *array, const struct checked *checked, c
 	ploop_json_add_string(object, "image", checked->image.path ? checked->image.path : path);
 	ploop_json_add_number(object, "status", (uint64_t)checked->rc);
 	ploop_json_add_bool(object, "repaired", checked->repaired);
+	ploop_json_add_number(object, "filled", checked->filled);
 	if (checked->examined)
 		add_findings(object, checked);
 	json_object_array_add(array, object);
@@ -186,7 +205,7 @@ static int check_next(struct checked *all, size_t i, const char *path,
 {
 	struct checked *this = &all[i];
 
-	this->rc = ploop_image_open(&this->image, path, args->repair);
+	this->rc = ploop_image_open(&this->image, path, args->repair || args->fill);
 	for (size_t j = 0; j < i && !this->rc; j++)
 		this->rc = ploop_chain_refuse_same(&all[j].image, &this->image);
 	if (!this->rc)
@@ -232,6 +251,7 @@ static int parse_args(int argc, char *argv[], struct check_args *args)
 {
 	static const struct option longs[] = {
 		{ "repair", no_argument, NULL, 'R' },
+		{ "fill-holes", no_argument, NULL, 'F' },
 		{ "json", no_argument, NULL, 'j' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
@@ -245,6 +265,8 @@ static int parse_args(int argc, char *argv[], struct check_args *args)
 			return PLOOP_SHOW_HELP;
 		if (option == 'R')
 			args->repair = true;
+		else if (option == 'F')
+			args->fill = true;
 		else if (option == 'r')
 			readonly = true;
 		else if (option == 'j')
@@ -252,7 +274,7 @@ static int parse_args(int argc, char *argv[], struct check_args *args)
 		else if (option != 'f')
 			return PLOOP_SHOW_USAGE;
 	}
-	if (optind == argc || (readonly && args->repair))
+	if (optind == argc || (readonly && (args->repair || args->fill)))
 		return PLOOP_SHOW_USAGE;
 	if (json)
 		args->json = json_object_new_array();

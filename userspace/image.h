@@ -152,6 +152,9 @@ int ploop_image_extend(struct ploop_image *img, const struct ploop_image_usage *
 int ploop_image_cut(struct ploop_image *img, const struct ploop_image_usage *usage);
 int ploop_image_recover(struct ploop_image *img);
 
+/* image_fill.c */
+int ploop_image_fill_holes(const struct ploop_image *img, uint64_t *filled);
+
 /* image_shared.c */
 enum ploop_shared ploop_image_shared(const struct ploop_image *img);
 
