@@ -22,7 +22,7 @@ dkms_dir = $(DESTDIR)/usr/src/ploop-$(VERSION)
 release = $(if $(KDIR),$(shell $(MAKE) -s --no-print-directory -C $(KDIR) kernelrelease))
 module_root = $(DESTDIR)/lib/modules/$(release)
 
-.PHONY: all modules tools install dkms-install uninstall check check-all crash fuzz bench bench-check check-debug kunit demo bats lint clean help print-sources
+.PHONY: all modules tools install dkms-install uninstall check check-all check-backports crash fuzz bench bench-check check-debug kunit demo bats lint clean help print-sources
 
 all: modules tools		## modules and tools
 
@@ -80,6 +80,9 @@ bench:				## what I/O, snapshots and merges cost, against their targets
 
 bench-check:			## has I/O become dearer against a raw file since tests/bench/io.json?
 	tests/bench/io check
+
+check-backports:		## the suites on the newest kernel of Debian 13's backports (7.x)
+	CHECK_KERNELS=backports tests/check.sh bats
 
 check-debug:			## the suites of tests/debug-subset on the debug kernel (KASAN, lockdep, kmemleak)
 	tests/check.sh debug

@@ -135,8 +135,8 @@ teardown_file() { host_down; }
 		mount "$DEV" mnt
 		exits 38 balloon change -s 10m -m mnt
 		mentions "only ext4"
+		ploop umount -d "$DEV"
 	fi
-	ploop umount -d "$DEV"
 	ploop init -s 128m -f raw r.raw
 	ploop mount -f raw -d "$DEV" r.raw
 	mkfs.ext4 -q "$DEV"

@@ -13,7 +13,8 @@ export TOP BUILD VM
 
 LINUX_SOURCE=$BUILD/linux-source-6.12
 DEBUG_KERNEL=$BUILD/debug-kernel
-export LINUX_SOURCE DEBUG_KERNEL
+TRIXIE=$BUILD/trixie
+export LINUX_SOURCE DEBUG_KERNEL TRIXIE
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 
@@ -39,7 +40,7 @@ with_lock()
 	) 9>"$lock"
 }
 
-# kernel_release NAME: the release (uname -r) behind 6.1, 6.12 or debug; any other name is taken for a release.
+# kernel_release NAME: the release (uname -r) behind 6.1, 6.12, debug or backports; any other name is taken for a release.
 # A stock kernel is the one whose headers are installed: image, modules and headers must be of one build.
 kernel_release()
 {
@@ -48,6 +49,9 @@ kernel_release()
 	case $name in
 	debug)
 		cat "$DEBUG_KERNEL/include/config/kernel.release"
+		;;
+	backports)
+		basename "$TRIXIE"/lib/modules/*
 		;;
 	+([0-9]).+([0-9]))
 		newest_headers "$name" ||
@@ -71,21 +75,21 @@ newest_headers()
 # kernel_dir NAME: the directory to build modules against.
 kernel_dir()
 {
-	if [[ $1 == debug ]]; then
-		printf '%s\n' "$DEBUG_KERNEL"
-	else
-		printf '/usr/src/linux-headers-%s\n' "$(kernel_release "$1")"
-	fi
+	case $1 in
+	debug) printf '%s\n' "$DEBUG_KERNEL" ;;
+	backports) printf '%s/usr/src/linux-headers-%s\n' "$TRIXIE" "$(kernel_release backports)" ;;
+	*) printf '/usr/src/linux-headers-%s\n' "$(kernel_release "$1")" ;;
+	esac
 }
 
 # ensure_kernel NAME: nothing to do when the kernel is cached.
 ensure_kernel()
 {
-	if [[ $1 == debug ]]; then
-		"$VM/build-debug-kernel"
-	else
-		"$VM/fetch-kernel" "$(kernel_release "$1")"
-	fi
+	case $1 in
+	debug) "$VM/build-debug-kernel" ;;
+	backports) "$VM/fetch-backport" ;;
+	*) "$VM/fetch-kernel" "$(kernel_release "$1")" ;;
+	esac
 }
 
 # unpack_linux_source: Debian's kernel source, for the debug kernel and for checkpatch.
