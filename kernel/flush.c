@@ -17,6 +17,10 @@
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
 
+/* Index pages that may be left for a quiesce, and how often to try. */
+#define FEW_PAGES	32
+#define WRITE_ROUNDS	4
+
 /**
  * ploop_flush_lock() - nobody else writes an index, or changes the top
  * @plo: the device
@@ -329,12 +333,35 @@ int ploop_index_write(struct ploop_device *plo)
 }
 
 /**
+ * ploop_index_write_most() - write dirty index pages of the top until few are left
+ * @plo: running device, soon to be quiesced for ploop_index_copy()
+ *
+ * Bios go on meanwhile, so the last of them are never written.
+ *
+ * Context: process, may sleep; flush_mutex.
+ * Return: 0 or a negative errno; the device is in ABORT then.
+ */
+int ploop_index_write_most(struct ploop_device *plo)
+{
+	const struct ploop_index *ix = &plo->top->index;
+	int round, err = 0;
+
+	for (round = 0; round < WRITE_ROUNDS && !err; round++) {
+		if (bitmap_weight(ix->dirty, ix->pages) <= FEW_PAGES)
+			break;
+		err = ploop_index_write(plo);
+	}
+	return err;
+}
+
+/**
  * ploop_index_copy() - keep what the index of the top has to become
  * @delta: the top delta; the device is quiesced
- * @pages: out: struct page by page number, for ploop_index_write_copy()
+ * @pages: out: struct page by page number, for ploop_index_write_copy(); given
+ *         back by ploop_index_free_copy() also when this fails
  *
  * Context: process, memalloc_noio; flush_mutex.
- * Return: 0 or -ENOMEM; the index is then as dirty as before.
+ * Return: 0 or -ENOMEM; the index is as dirty as before in any case.
  */
 int ploop_index_copy(struct ploop_delta *delta, struct xarray *pages)
 {
@@ -383,6 +410,22 @@ int ploop_index_write_copy(struct ploop_delta *delta, struct xarray *pages)
 		ploop_stat_inc(delta->plo, PLOOP_STAT_MAP_SINGLE_WRITES);
 	}
 	return ploop_delta_sync(delta, false);
+}
+
+/**
+ * ploop_index_free_copy() - free what ploop_index_copy() took
+ * @pages: the pages
+ *
+ * Context: any that may free memory.
+ */
+void ploop_index_free_copy(struct xarray *pages)
+{
+	struct page *page;
+	unsigned long i;
+
+	xa_for_each(pages, i, page)
+		__free_page(page);
+	xa_destroy(pages);
 }
 
 /**

@@ -7,7 +7,8 @@
  * written to or when a mover comes by. The stack in the log and in sysfs stays
  * as it is until the end.
  *
- * Power loss: a cluster is in the index of the upper delta until the lower one
+ * Power loss: a cluster is in the index of the upper delta on the disk before the
+ * lower one's is written without it (exchange_top()), and until the lower one
  * has data and index of it on the disk (flush_trans() in flush.c). So the stack
  * of before shows the same data at each instant, and another MERGE, also after
  * a new start, carries on with what is left.
@@ -104,28 +105,46 @@ static u64 count_entries(const struct ploop_map *map, u8 slot)
 	return n;
 }
 
-/* From here on writes go to @lower. */
+/*
+ * From here on writes go to @lower. Its index names nothing any more that the
+ * former top hides, and may be written at the next flush: so what was copied up
+ * a moment ago is durable before anybody can flush.
+ */
 static int exchange_top(struct ploop_device *plo, struct ploop_delta *lower,
 			struct ploop_map *below)
 {
+	struct ploop_delta *trans = plo->top;
+	struct xarray pages;
 	int err;
 
+	xa_init(&pages);
 	ploop_reclaim_pause(plo);
 	ploop_flush_lock(plo);
-	err = ploop_quiesce(plo);
+	err = ploop_index_write_most(plo);
+	if (!err)
+		err = ploop_quiesce(plo);
 	if (err)
 		goto out_unlock;
-	plo->below = below;
-	plo->trans = plo->top;
-	plo->top = lower;
-	/* A raw base may have been made longer to take the merge. */
-	plo->map->raw_clusters = max(plo->map->raw_clusters, below->raw_clusters);
+	err = ploop_index_copy(trans, &pages);
+	if (!err) {
+		plo->below = below;
+		plo->trans = trans;
+		plo->top = lower;
+		/* A raw base may have been made longer to take the merge. */
+		plo->map->raw_clusters = max(plo->map->raw_clusters, below->raw_clusters);
+	}
 	ploop_relax(plo);
+	if (err)
+		goto out_unlock;
+	/* There is no way back any more; after ABORT nothing moves. */
+	if (ploop_index_write_copy(trans, &pages))
+		ploop_abort(plo, "index of the delta to merge could not be written", -EIO);
 	/* Its file goes away: nothing in it is worth being reclaimed. */
-	ploop_reclaim_drop(plo->trans);
+	ploop_reclaim_drop(trans);
 out_unlock:
 	ploop_flush_unlock(plo);
 	ploop_reclaim_resume(plo);
+	ploop_index_free_copy(&pages);
 	return err;
 }
 

@@ -15,10 +15,6 @@
 
 #include <linux/file.h>
 
-/* Index pages that may be left for the quiesce, and how often to try. */
-#define FEW_PAGES	32
-#define WRITE_ROUNDS	4
-
 static int check(struct ploop_device *plo)
 {
 	if (test_bit(PLOOP_S_ABORT, &plo->state))
@@ -56,30 +52,6 @@ static int prepare(struct ploop_device *plo, struct ploop_delta *delta, struct p
 	if (err)
 		ploop_delta_disarm(delta);
 	return err;
-}
-
-/* Index pages are written while bios go on, until few are left. */
-static int write_most(struct ploop_device *plo)
-{
-	const struct ploop_index *ix = &plo->top->index;
-	int round, err = 0;
-
-	for (round = 0; round < WRITE_ROUNDS && !err; round++) {
-		if (bitmap_weight(ix->dirty, ix->pages) <= FEW_PAGES)
-			break;
-		err = ploop_index_write(plo);
-	}
-	return err;
-}
-
-static void free_pages_of(struct xarray *pages)
-{
-	struct page *page;
-	unsigned long i;
-
-	xa_for_each(pages, i, page)
-		__free_page(page);
-	xa_destroy(pages);
 }
 
 /* The moment itself. */
@@ -145,14 +117,14 @@ static int take(struct ploop_device *plo, struct ploop_delta *delta)
 		return err;
 	ploop_reclaim_pause(plo);
 	ploop_flush_lock(plo);
-	err = write_most(plo);
+	err = ploop_index_write_most(plo);
 	if (!err)
 		err = exchange_top(plo, delta, &pages);
 	if (!err)
 		err = retire(old, &pages);
 	ploop_flush_unlock(plo);
 	ploop_reclaim_resume(plo);
-	free_pages_of(&pages);
+	ploop_index_free_copy(&pages);
 	return err;
 }
 

@@ -420,12 +420,23 @@ host_shut_down()
 
 # --- a disk that is slow on demand
 
-# slow_disk READ WRITE: so many milliseconds; what is under way comes to its end first.
+# slow_disk READ WRITE [FLUSH [SECTOR]]: so many milliseconds; what is under way comes to its end first. Writes to the page
+# at SECTOR fail.
 slow_disk()
 {
+	local size at=${4:-} read=$1 write=$2 flush=${3:-$2}
+
 	modprobe -q dm-delay || skip "this kernel has no dm-delay"
+	size=$(blockdev --getsz "$DISK")
 	dmsetup suspend --nolockfs faulty
-	echo "0 $(blockdev --getsz "$DISK") delay $DISK 0 $1 $DISK 0 $2" | dmsetup load faulty
+	slow() { echo "$1 $2 delay $DISK $1 $read $DISK $1 $write $DISK $1 $flush"; }
+	{
+		slow 0 "${at:-$size}"
+		if [[ $at ]]; then
+			echo "$at 8 flakey $DISK $at 0 1 1 error_writes"
+			slow $((at + 8)) $((size - at - 8))
+		fi
+	} | dmsetup load faulty
 	# udev would read it.
 	dmsetup resume --noudevsync --noudevrules faulty
 }
@@ -489,4 +500,42 @@ stands_in() { grep -q " $2+" "/proc/$1/stack"; }
 	data verify "$DEV" 0 4k 3
 	data verify "$DEV" 4k 4k 4
 	data verify "$DEV" 2m 4k 2
+}
+
+@test "MERGE: what was copied up just before it begins hides what is below, also when the index then fails" {
+	local merge
+
+	faulty_host
+	clusters 6
+	new_image "$T/low" 64m
+	attach "$T/low"
+	data write "$DEV" 0 8m 1
+	detach
+	new_image "$T/host/up" 64m
+	attach "$T/low" "$T/host/up"
+	data write "$DEV" 0 4m 2
+	expect OK "$DEV" sync
+	# One after the other: what is copied up now is the last to move.
+	echo 1 >"$SYS/ptune/fsync_max"
+	slow_disk 300 0 4000
+	data write "$DEV" 0 4k 3
+	"$IOCTL" "$DEV" merge >"$T/merge" 3>&- &
+	merge=$!
+	wait_for 10 stands_in "$merge" ploop_flush
+	data write "$DEV" 7m 4k 4
+	stands_in "$merge" ploop_flush
+	# The first has moved, so that the index of the new top has to be written.
+	wait_for 30 grep -q '^[1-9]' "$SYS/pstate/progress"
+	slow_disk 300 0 0 "$(index_sector "$T/host/up")"
+	fails dd if=/dev/zero of="$DEV" bs=4k count=0 conv=fsync,notrunc status=none
+	is "$SYS/pstate/aborted" 1
+	wait "$merge" || true
+	detach
+	mend_disk
+	"$PLOOP" check --repair "$T/low" "$T/host/up"
+	attach "$T/low" "$T/host/up"
+	data verify "$DEV" 4m 3m 1
+	data verify "$DEV" $((7168 + 4))k $((1024 - 4))k 1
+	data verify "$DEV" 4k $((4096 - 4))k 2
+	detach
 }
