@@ -199,9 +199,13 @@ lower_delta()
 @test "xfs: a delta below the top is read directly until somebody opens it for writing, and then again" { lower_delta xfs; }
 
 @test "ext4: chattr +j ends it" {
+	local disk
+
 	host ext4
+	disk=$(findmnt -no SOURCE "$T/small")
+	umount "$T/small"
 	# Or it has no effect.
-	mount -o remount,nodelalloc "$T/small"
+	mount -o nodelalloc "$disk" "$T/small"
 	running_image
 	chattr +j "$IMG"
 	data write "$DEV" 0 1m 2
