@@ -25,6 +25,8 @@ static const char usage[] =
 /* the index does not fit where it is: clusters have to move */
 #define GROWN_SECTORS	(10000 << CL)
 #define PATIENCE	60
+/* nobody else's number: GET makes it */
+#define NEW_INDEX	200
 
 /**
  * struct state - what a call finds
@@ -209,7 +211,7 @@ static int call_update_index(void)
 static int call_get(void)
 {
 	struct ploop_control_device arg = {
-		.version = PLOOP_CONTROL_VERSION, .index = PLOOP_CONTROL_ANY,
+		.version = PLOOP_CONTROL_VERSION, .index = NEW_INDEX,
 	};
 	int ret = issue(s.control, PLOOP_CTL_GET, &arg);
 
@@ -337,6 +339,16 @@ static void verify(void)
 	close(fd);
 }
 
+/* udev and blkid may still have it open */
+static void remove_device(int index)
+{
+	double end = now() + PATIENCE;
+
+	while (device_control(s.control, PLOOP_CTL_REMOVE, index) < 0)
+		if (errno != EBUSY || now() > end)
+			wrong_answer("REMOVE");
+}
+
 static void tear_down(void)
 {
 	if (is_set("running")) {
@@ -346,9 +358,8 @@ static void tear_down(void)
 			wrong_answer("STOP");
 	}
 	must(ioctl(s.dev, PLOOP_IOC_CLEAR), "CLEAR");
-	if (s.other >= 0 && device_control(s.control, PLOOP_CTL_REMOVE, s.other) < 0 &&
-	    errno != EBUSY)
-		wrong_answer("REMOVE");
+	if (s.other >= 0)
+		remove_device(s.other);
 	s.other = -1;
 }
 
@@ -410,8 +421,6 @@ int main(int argc, char *argv[])
 		if (!only || !strcmp(only, calls[i].name))
 			try_call(&calls[i], seconds, all);
 	close(s.dev);
-	while (device_control(s.control, PLOOP_CTL_REMOVE, s.index) < 0)
-		if (errno != EBUSY)
-			die("REMOVE");
+	remove_device(s.index);
 	return 0;
 }

@@ -72,7 +72,7 @@ disk_switch() { printf '/sys/block/%s/make-it-fail' "${DISK#/dev/}"; }
 	}
 	sed 's/^/# /' "$log" >&3
 	# Else nothing was injected.
-	for name in ADD_DELTA START SNAPSHOT MERGE GROW REPLACE_DELTA FREEBLKS; do
+	for name in ADD_DELTA START SNAPSHOT MERGE GROW REPLACE_DELTA FREEBLKS GET; do
 		grep -qE "^$name: .* [1-9][0-9]* made it fail" "$log" || fail "$name never failed" || return 1
 	done
 }
