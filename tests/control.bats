@@ -505,6 +505,16 @@ free_minor()
 	udevadm settle
 	is "$SYS/ptune/check_zeros" 1
 	is "$SYS/ptune/dense" 0
+	is "$SYS/ptune/fast" 1
+	is "$SYS/ptune/fsync_max" 32
+	before=$(cat "$SYS/pstate/total_bios")
+	data verify "$DEV" 0 4k 0
+	(($(cat "$SYS/pstate/total_bios") > before))
+	# A counter goes on from what is written to it.
+	echo 1000000 >"$SYS/pstat/bio_rzero"
+	data verify "$DEV" 0 4k 0
+	(($(stat_of bio_rzero) > 1000000 && $(stat_of bio_rzero) < 1000100))
+	fails bash -c "echo rubbish >'$SYS/pstat/bio_rzero'"
 	before=$(stat_of bio_alloc)
 	data write "$DEV" 1m 4k 1
 	(($(stat_of bio_alloc) == before + 1))
