@@ -241,7 +241,7 @@ asked_again()
 @test "ext4 with verity, and what else has no places" {
 	modprobe -q ext4
 	[[ -e /sys/fs/ext4/features/verity ]] || skip "this kernel has no verity"
-	mkfs.ext4 -q -F -O verity "$(scratch_disk verity 100m)" 2>/dev/null || skip "mkfs.ext4 knows no verity"
+	mkfs.ext4 -q -F -b 4096 -O verity "$(scratch_disk verity 100m)" 2>/dev/null || skip "mkfs.ext4 knows no verity"
 	losetup -d "$(losetup -nO NAME -j "$BATS_FILE_TMPDIR/verity.disk")"
 	mkdir "$T/verity"
 	mount -o loop "$BATS_FILE_TMPDIR/verity.disk" "$T/verity"
