@@ -339,16 +339,6 @@ static void verify(void)
 	close(fd);
 }
 
-/* udev and blkid may still have it open */
-static void remove_device(int index)
-{
-	double end = now() + PATIENCE;
-
-	while (device_control(s.control, PLOOP_CTL_REMOVE, index) < 0)
-		if (errno != EBUSY || now() > end)
-			wrong_answer("REMOVE");
-}
-
 static void tear_down(void)
 {
 	if (is_set("running")) {
@@ -358,8 +348,8 @@ static void tear_down(void)
 			wrong_answer("STOP");
 	}
 	must(ioctl(s.dev, PLOOP_IOC_CLEAR), "CLEAR");
-	if (s.other >= 0)
-		remove_device(s.other);
+	if (s.other >= 0 && patient_remove(s.control, s.other, PATIENCE) < 0)
+		wrong_answer("REMOVE");
 	s.other = -1;
 }
 
@@ -421,6 +411,7 @@ int main(int argc, char *argv[])
 		if (!only || !strcmp(only, calls[i].name))
 			try_call(&calls[i], seconds, all);
 	close(s.dev);
-	remove_device(s.index);
+	if (patient_remove(s.control, s.index, PATIENCE) < 0)
+		die("REMOVE");
 	return 0;
 }

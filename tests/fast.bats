@@ -199,13 +199,10 @@ lower_delta()
 @test "xfs: a delta below the top is read directly until somebody opens it for writing, and then again" { lower_delta xfs; }
 
 @test "ext4: chattr +j ends it" {
-	local disk
-
 	host ext4
-	disk=$(findmnt -no SOURCE "$T/small")
 	umount "$T/small"
 	# Or it has no effect.
-	mount -o nodelalloc "$disk" "$T/small"
+	mount -o nodelalloc "$SMALL" "$T/small"
 	running_image
 	chattr +j "$IMG"
 	data write "$DEV" 0 1m 2
@@ -239,7 +236,6 @@ asked_again()
 }
 
 @test "ext4 with verity, and what else has no places" {
-	modprobe -q ext4
 	[[ -e /sys/fs/ext4/features/verity ]] || skip "this kernel has no verity"
 	mkfs.ext4 -q -F -b 4096 -O verity "$(scratch_disk verity 100m)" 2>/dev/null || skip "mkfs.ext4 knows no verity"
 	losetup -d "$(losetup -nO NAME -j "$BATS_FILE_TMPDIR/verity.disk")"

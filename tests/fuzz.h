@@ -231,6 +231,18 @@ static inline int patient(int dev, unsigned long nr, double seconds)
 	return ret;
 }
 
+/* the same for making it go away */
+static inline int patient_remove(int control, int index, double seconds)
+{
+	double end = now() + seconds;
+	int ret;
+
+	while ((ret = device_control(control, PLOOP_CTL_REMOVE, index)) < 0 && errno == EBUSY &&
+	       now() < end)
+		usleep(2000);
+	return ret;
+}
+
 /* the log, beside what the kernel says */
 static inline void note(const char *text)
 {

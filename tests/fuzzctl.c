@@ -326,19 +326,6 @@ static void *watch(void *unused)
 
 /* --- the end */
 
-static void remove_device(int control_fd, int index)
-{
-	double end = now() + UNTIL_HANG / 4;
-
-	while (device_control(control_fd, PLOOP_CTL_REMOVE, index) < 0) {
-		if (errno == ENODEV)
-			return;
-		if (errno != EBUSY || now() > end)
-			wrong_answer("REMOVE", index);
-		usleep(10000);
-	}
-}
-
 static void tear_down(int control_fd, int index)
 {
 	int fd = device_open(index, O_RDONLY);
@@ -353,7 +340,8 @@ static void tear_down(int control_fd, int index)
 	if (ioctl(fd, PLOOP_IOC_CLEAR))
 		wrong_answer("CLEAR", index);
 	close(fd);
-	remove_device(control_fd, index);
+	if (patient_remove(control_fd, index, UNTIL_HANG / 4) < 0 && errno != ENODEV)
+		wrong_answer("REMOVE", index);
 }
 
 static void tear_all_down(int control_fd)

@@ -173,8 +173,7 @@ begin()
 }
 
 # What the kernel has said since the test began.
-# The partition scan of the block layer tells of memory that failnth has fail.
-kernel_log() { dmesg --notime | sed -n "/$MARK/,\$p" | sed '/failnth: vmalloc error/,/<\/TASK>/d'; }
+kernel_log() { dmesg --notime | sed -n "/$MARK/,\$p" | sed -f "$TOP/tests/vm/provoked.sed"; }
 
 # background COMMAND...: ended by finish; its output is in $T/background; the process is the last of HELPERS. Its
 # input never ends.
